@@ -1,0 +1,79 @@
+"""rlsched: learned learning-rate and curriculum schedules.
+
+Names are imported when they are first used, so that `import rlsched` needs neither torch nor safetensors.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlsched.buckets import Buckets
+    from rlsched.contract import Controller, Decision, RunSpec, Window
+    from rlsched.controllers import Constant, Cosine, Guard, Linear, PolicyController
+    from rlsched.difficulty import linear_probe_scores
+    from rlsched.policy import Policy, PolicyFormatError
+    from rlsched.sampler import CurriculumSampler
+    from rlsched.scheduler import Event, RLScheduler
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Buckets": "rlsched.buckets",
+    "Constant": "rlsched.controllers",
+    "Controller": "rlsched.contract",
+    "Cosine": "rlsched.controllers",
+    "CurriculumSampler": "rlsched.sampler",
+    "Decision": "rlsched.contract",
+    "Event": "rlsched.scheduler",
+    "Guard": "rlsched.controllers",
+    "Linear": "rlsched.controllers",
+    "Policy": "rlsched.policy",
+    "PolicyController": "rlsched.controllers",
+    "PolicyFormatError": "rlsched.policy",
+    "RLScheduler": "rlsched.scheduler",
+    "RunSpec": "rlsched.contract",
+    "Window": "rlsched.contract",
+    "linear_probe_scores": "rlsched.difficulty",
+}
+_NEEDS_TORCH = {"rlsched.sampler", "rlsched.scheduler"}
+
+__all__ = [
+    "Buckets",
+    "Constant",
+    "Controller",
+    "Cosine",
+    "CurriculumSampler",
+    "Decision",
+    "Event",
+    "Guard",
+    "Linear",
+    "Policy",
+    "PolicyController",
+    "PolicyFormatError",
+    "RLScheduler",
+    "RunSpec",
+    "Window",
+    "__version__",
+    "linear_probe_scores",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rlsched' has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        if _HOME[name] in _NEEDS_TORCH and error.name == "torch":
+            raise ModuleNotFoundError(
+                f"rlsched.{name} needs PyTorch: pip install 'rlsched[torch]'", name="torch"
+            ) from error
+        raise
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,79 @@
+"""A partition of a data set into buckets, the unit of the curriculum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rlsched import _check
+from rlsched.contract import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Buckets:
+    """Which bucket each example of a data set belongs to.
+
+    Make one with `from_scores` or `from_groups`.
+
+    Attributes:
+        ids: (n,) bucket of each example, in [0, count).
+        difficulty: (K,) rank of each bucket in [0, 1], easiest 0; 0.5 throughout if there is no order.
+    """
+
+    ids: npt.NDArray[np.int64]
+    difficulty: Array
+
+    @classmethod
+    def from_scores(cls, scores: npt.ArrayLike, count: int = 4) -> Buckets:
+        """Quantiles of a difficulty score, bucket 0 the easiest.
+
+        Args:
+            scores: (n,) finite, higher is harder: for example each example's loss under a reference model.
+            count: number of buckets K, in [1, n]; they hold n / K examples each, give or take one.
+                Ties are split by position.
+
+        >>> Buckets.from_scores([0.3, 9.0, 0.1, 2.0], count=2).ids.tolist()
+        [0, 1, 0, 1]
+        """
+        values = _check.vector("scores", scores, "Give one difficulty score per example.")
+        count = _check.integer("count", count, 1, values.size, "A bucket needs at least one example.")
+        ids = np.empty(values.size, dtype=np.int64)
+        ids[np.argsort(values, kind="stable")] = np.arange(values.size) * count // values.size
+        return cls(ids, np.linspace(0.0, 1.0, count) if count > 1 else np.array([0.5]))
+
+    @classmethod
+    def from_groups(cls, ids: npt.ArrayLike) -> Buckets:
+        """Given groups without an order of difficulty: domains, sources, classes.
+
+        Args:
+            ids: (n,) integers, the group of each example; any labels, sorted into buckets 0, 1, ...
+
+        >>> Buckets.from_groups([7, 3, 7]).ids.tolist()
+        [1, 0, 1]
+        """
+        values = _check.vector("ids", ids, "Give one group per example.")
+        if (values != np.round(values)).any():
+            raise ValueError(f"ids must be integers, got {values[values != np.round(values)][0]}.")
+        groups, compact = np.unique(values, return_inverse=True)
+        return cls(compact.astype(np.int64), np.full(groups.size, 0.5))
+
+    @property
+    def count(self) -> int:
+        """Number of buckets K."""
+        return int(self.difficulty.size)
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """(K,) examples in each bucket, all positive."""
+        return np.bincount(self.ids, minlength=self.count)
+
+    @property
+    def shares(self) -> Array:
+        """(K,) share of each bucket in the data; sums to 1."""
+        return self.sizes / self.ids.size
+
+    def __len__(self) -> int:
+        """Number of examples n."""
+        return int(self.ids.size)

@@ -1,0 +1,287 @@
+"""The contract between a training run and whatever schedules it.
+
+A *host* (the scheduler of a user's run, the Gymnasium environment) advances a run window by window. Before
+each window it asks a `Controller` for a `Decision`; after it, it reports a `Window` of telemetry. The same
+controllers serve every host, so that what is trained is what is used.
+
+Everything carries a leading axis of R runs; a single run is R = 1. Time is passed in, never counted inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rlsched import _check
+
+Array = npt.NDArray[Any]
+State = dict[str, Any]
+"""A controller's state: a (possibly nested) dict of arrays whose leading axis is R."""
+
+TELEMETRY = frozenset(
+    {"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"}
+)
+"""What a controller may declare in `reads`: the measured fields of `Window`."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """What is fixed about R runs.
+
+    Attributes:
+        num_steps: (R,) optimizer steps of each run, T.
+        decision_steps: (R, N) steps at which a controller decides, strictly increasing from 1 and padded
+            with T in runs that have fewer than N. The stretch before the first one is the *opening*.
+        base_lr: (R, G) learning rate of each parameter group; decisions multiply it.
+        adaptive: (R,) whether the optimizer rescales gradients by coordinate (Adam and its kin) or not (SGD).
+        batch_size: (R,) examples per step, NaN where unknown.
+        bucket_shares: (R, K) share of each data bucket in the data; rows sum to 1.
+        bucket_difficulty: (R, K) rank of each bucket's difficulty in [0, 1], 0.5 where there is no order.
+        curriculum: (R,) whether the run draws its batches by bucket weights.
+    """
+
+    num_steps: Array
+    decision_steps: Array
+    base_lr: Array
+    adaptive: Array
+    batch_size: Array
+    bucket_shares: Array
+    bucket_difficulty: Array
+    curriculum: Array
+
+    @classmethod
+    def single(
+        cls,
+        num_steps: int,
+        num_decisions: int,
+        base_lr: npt.ArrayLike,
+        *,
+        adaptive: bool,
+        batch_size: int | None = None,
+        bucket_shares: npt.ArrayLike = (1.0,),
+        bucket_difficulty: npt.ArrayLike | None = None,
+        curriculum: bool | None = None,
+    ) -> RunSpec:
+        """The spec of one run (R = 1), validated.
+
+        Args:
+            num_steps: optimizer steps, at least 2.
+            num_decisions: decisions after the opening, in [1, num_steps - 1]; see `decision_steps`.
+            base_lr: learning rate, or (G,) one for each parameter group; non-negative.
+            adaptive: whether the optimizer is of Adam's kind.
+            batch_size: examples per step, or None if unknown.
+            bucket_shares: (K,) positive, normalised here.
+            bucket_difficulty: (K,) ranks in [0, 1], or None if the buckets have no order.
+            curriculum: whether bucket weights can be set; by default if there are at least two buckets.
+
+        Raises:
+            TypeError, ValueError: naming the argument, its range and the value.
+        """
+        shares = _check.vector("bucket_shares", bucket_shares)
+        if (shares <= 0).any():
+            raise ValueError(f"bucket_shares must be positive, got {shares.min()}: leave empty buckets out.")
+        if bucket_difficulty is None:
+            difficulty = np.full_like(shares, 0.5)
+        else:
+            difficulty = _check.vector("bucket_difficulty", bucket_difficulty)
+            if difficulty.shape != shares.shape or (difficulty < 0).any() or (difficulty > 1).any():
+                raise ValueError(
+                    f"bucket_difficulty must be {shares.size} ranks in [0, 1], got {difficulty.tolist()}."
+                )
+        lr = _check.vector("base_lr", np.atleast_1d(np.asarray(base_lr, dtype=np.float64)))
+        if (lr < 0).any():
+            raise ValueError(f"base_lr must be >= 0, got {lr.min()}.")
+        if batch_size is not None:
+            batch_size = _check.integer("batch_size", batch_size, 1)
+        steps = decision_steps(num_steps, num_decisions)
+        return cls(
+            num_steps=np.array([num_steps]),
+            decision_steps=steps[None],
+            base_lr=lr[None],
+            adaptive=np.array([bool(adaptive)]),
+            batch_size=np.array([np.nan if batch_size is None else float(batch_size)]),
+            bucket_shares=(shares / shares.sum())[None],
+            bucket_difficulty=difficulty[None],
+            curriculum=np.array([shares.size > 1 if curriculum is None else bool(curriculum)]),
+        )
+
+    @property
+    def num_runs(self) -> int:
+        """R."""
+        return int(self.num_steps.shape[0])
+
+    @property
+    def num_buckets(self) -> int:
+        """K."""
+        return int(self.bucket_shares.shape[1])
+
+    @property
+    def num_decisions(self) -> Array:
+        """(R,) decisions of each run after its opening."""
+        return (self.decision_steps < self.num_steps[:, None]).sum(axis=1)
+
+    def boundary(self, index: Array) -> Array:
+        """(R,) step at which window `index` (R,) begins; window 0 is the opening, the end of the last is T."""
+        zero = np.zeros((self.num_runs, 1), dtype=self.decision_steps.dtype)
+        bounds = np.concatenate([zero, self.decision_steps, self.num_steps[:, None]], axis=1)
+        return np.take_along_axis(bounds, np.minimum(index, bounds.shape[1] - 1)[:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What happened in R runs since the last decision.
+
+    A measurement that was not taken is NaN; a loss that was taken and was not finite is +inf.
+
+    Attributes:
+        spec: the runs.
+        step: (R,) optimizer steps done so far.
+        decision: (R,) decisions taken so far; 0 before the opening.
+        steps: (R,) steps in this window; 0 before the opening.
+        loss: (R,) mean training loss of the window's steps.
+        loss_slope: (R,) change of the loss over the window by a least-squares line, divided by `loss`.
+        loss_noise: (R,) standard deviation of the loss about that line, divided by `loss`.
+        grad_norm: (R,) geometric mean of the gradient norm on the sampled steps.
+        grad_spread: (R,) standard deviation of the log gradient norm on them.
+        update_ratio: (R,) geometric mean of |update| / |parameters| on them.
+        grad_agreement: (R,) mean cosine between consecutive gradients, in [-1, 1].
+        bucket_loss: (R, K) mean loss of the examples drawn from each bucket.
+        validation_loss: (R,) the latest validation loss reported in the window.
+        nonfinite: (R,) steps of the window whose loss was not finite.
+    """
+
+    spec: RunSpec
+    step: Array
+    decision: Array
+    steps: Array
+    loss: Array
+    loss_slope: Array
+    loss_noise: Array
+    grad_norm: Array
+    grad_spread: Array
+    update_ratio: Array
+    grad_agreement: Array
+    bucket_loss: Array
+    validation_loss: Array
+    nonfinite: Array
+
+    @classmethod
+    def opening(cls, spec: RunSpec) -> Window:
+        """The empty window before the first step, with which a controller chooses the opening."""
+        none = np.full(spec.num_runs, np.nan)
+        zero = np.zeros(spec.num_runs, dtype=np.int64)
+        return cls(
+            spec, zero, zero, zero, none, none, none, none, none, none, none,
+            np.full(spec.bucket_shares.shape, np.nan), none, zero,
+        )  # fmt: skip
+
+    def replace(self, **changes: Any) -> Window:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def progress(self) -> Array:
+        """(R,) share of the run that is done, in [0, 1]."""
+        return self.step / self.spec.num_steps
+
+    @property
+    def steps_ahead(self) -> Array:
+        """(R,) steps until the next decision, at least 0 (0 when a run is over)."""
+        return np.maximum(self.spec.boundary(self.decision + 1) - self.step, 0)
+
+    def progress_ahead(self) -> Array:
+        """(R, W) progress at each step of the coming window, W the longest; beyond a run's end it is 1.
+
+        A schedule that is a function f of progress is the decision `f(window.progress_ahead())`.
+        """
+        offsets = np.arange(max(1, int(self.steps_ahead.max())))
+        return np.minimum((self.step[:, None] + offsets) / self.spec.num_steps[:, None], 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What to do until the next decision.
+
+    Attributes:
+        lr_scale: (R, W) multiplier of every group's base learning rate at each step of the coming window;
+            W is at least the longest window, and entries beyond a run's own window are not used.
+        bucket_weights: (R, K) probability of drawing from each bucket.
+    """
+
+    lr_scale: Array
+    bucket_weights: Array
+
+    def check(self, window: Window) -> Decision:
+        """This decision if it fits `window`; a ValueError that says what is wrong otherwise.
+
+        Hosts call it once per decision: controllers are plugged in by users.
+        """
+        runs, width = window.spec.num_runs, int(window.steps_ahead.max())
+        if self.lr_scale.ndim != 2 or self.lr_scale.shape[0] != runs or self.lr_scale.shape[1] < width:
+            raise ValueError(
+                f"Decision.lr_scale must have shape ({runs}, >= {width}), got {self.lr_scale.shape}: "
+                "one multiplier for each step of the coming window (see Window.progress_ahead)."
+            )
+        if not np.isfinite(self.lr_scale).all() or (self.lr_scale < 0).any():
+            raise ValueError("Decision.lr_scale must be finite and >= 0 everywhere.")
+        expected = window.spec.bucket_shares.shape
+        if self.bucket_weights.shape != expected:
+            raise ValueError(
+                f"Decision.bucket_weights must have shape {expected}, got {self.bucket_weights.shape}."
+            )
+        weights = self.bucket_weights
+        if not (weights >= 0).all() or not np.allclose(weights.sum(axis=1), 1.0, atol=1e-6):
+            raise ValueError(f"Decision.bucket_weights must be probabilities that sum to 1, got {weights}.")
+        return self
+
+
+class Controller(Protocol):
+    """Anything that sets a learning rate or a curriculum.
+
+    `reads` declares the telemetry it uses (a subset of `TELEMETRY`): hosts measure nothing else.
+    State goes in and comes out, and holds only arrays, so that it can be saved and branched.
+    """
+
+    reads: frozenset[str]
+
+    def init(self, spec: RunSpec) -> State:
+        """The state before a run's first step."""
+        ...
+
+    def decide(self, state: State, window: Window) -> tuple[State, Decision]:
+        """The decision for the coming window, given what happened in the last one."""
+        ...
+
+
+def decision_steps(num_steps: int, num_decisions: int) -> npt.NDArray[np.int64]:
+    """Steps at which a run of `num_steps` steps takes its `num_decisions` decisions.
+
+    The windows are 1, 1, 2, 4, ... steps long until they reach an even spacing, which they then keep: a
+    misjudged base learning rate is corrected within the first few steps, at no cost to the rest of the run.
+
+    Args:
+        num_steps: T, at least 2.
+        num_decisions: N, in [1, T - 1].
+
+    Returns:
+        (N,) strictly increasing steps, the first 1 and the last below T.
+
+    >>> decision_steps(100, 8).tolist()
+    [1, 2, 4, 8, 16, 32, 54, 77]
+    """
+    num_steps = _check.integer("num_steps", num_steps, 2)
+    num_decisions = _check.integer(
+        "num_decisions", num_decisions, 1, num_steps - 1, "There is at most one decision per step."
+    )
+    growth = 2.0 ** np.minimum(np.maximum(np.arange(num_decisions + 1) - 1, 0), 62)
+    # The even spacing w solves sum(min(growth, w)) = num_steps; the left side grows with w.
+    low, high = 1.0, float(num_steps)
+    for _ in range(64):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(growth, middle).sum() < num_steps else (low, middle)
+    ends = np.floor(np.cumsum(np.minimum(growth, high)) + 1e-6).astype(np.int64)
+    return ends[:-1]

@@ -1,0 +1,175 @@
+"""Telemetry of one PyTorch training run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rlsched.contract import Array, RunSpec, Window
+from rlsched.telemetry import is_sampled, summarise
+
+SNAPSHOT_ELEMENTS = 2**18
+"""Gradient statistics of larger models are taken on an even subsample of about this many elements."""
+
+_GRADIENT = frozenset({"grad_norm", "update_ratio", "grad_agreement"})
+
+
+class Monitor:
+    """Collects what a run's windows are made of, from an optimizer's step hooks and reported losses.
+
+    The environment's inner run and the scheduler of a user's run both measure with this class. Gradients and
+    updates are read inside `optimizer.step()`, on sampled steps only, so it does not matter when gradients
+    are zeroed; the cost is bounded whatever the size of the model.
+
+    Args:
+        optimizer: whose steps are watched.
+        reads: telemetry to collect; without gradient statistics no hook is installed.
+    """
+
+    def __init__(self, optimizer: Optimizer, reads: frozenset[str]) -> None:
+        self._optimizer = optimizer
+        self._before: Tensor | None = None
+        self._last_gradient: Tensor | None = None
+        self._last_gradient_step = -1
+        self._step = 0
+        self._hooks: list[Any] = []
+        if reads & _GRADIENT:
+            self._hooks = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
+        self.begin(0, 1, 1)
+
+    def begin(self, step: int, steps_ahead: int, num_buckets: int) -> None:
+        """Start a window of `steps_ahead` steps at `step`."""
+        self._step = step
+        self._start = step
+        self._steps_ahead = steps_ahead
+        self._losses: list[float] = []
+        self._gradients: dict[int, tuple[float, float, float]] = {}
+        self._bucket_sum = np.zeros(num_buckets)
+        self._bucket_count = np.zeros(num_buckets)
+        self._validation = math.nan
+
+    def record(self, losses: Array | None, bucket_ids: Array | None = None) -> None:
+        """The end of a step: its per-example losses (n,), or one mean loss (1,), or None.
+
+        With `bucket_ids` (n,) the losses are also credited to the buckets the examples were drawn from.
+        """
+        if losses is None:
+            self._losses.append(math.nan)
+        else:
+            mean = float(losses.mean())
+            self._losses.append(mean if math.isfinite(mean) else math.inf)
+            if bucket_ids is not None and math.isfinite(mean):
+                np.add.at(self._bucket_sum, bucket_ids, losses)
+                np.add.at(self._bucket_count, bucket_ids, 1.0)
+        self._step += 1
+
+    def report_validation(self, loss: float) -> None:
+        """A validation loss measured during this window."""
+        self._validation = loss
+
+    def close(self, spec: RunSpec, decision: int) -> Window:
+        """The `Window` of the steps since `begin`; `decision` is the index of the decision now due."""
+        width = max(1, len(self._losses))
+        gradients = np.full((3, 1, width), np.nan)
+        for offset, values in self._gradients.items():
+            if offset < width:
+                gradients[:, 0, offset] = values
+        seen = self._bucket_count > 0
+        means = np.where(seen, self._bucket_sum / np.maximum(self._bucket_count, 1.0), np.nan)
+        return summarise(
+            spec,
+            np.array([self._step]),
+            np.array([decision]),
+            steps=np.array([len(self._losses)]),
+            losses=np.array([self._losses or [math.nan]]),
+            grad_norms=gradients[0],
+            update_ratios=gradients[1],
+            grad_agreements=gradients[2],
+            bucket_loss=means[None],
+            validation_loss=np.array([self._validation]),
+        )
+
+    def detach(self) -> None:
+        """Remove the hooks from the optimizer."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open window and the last gradient, as tensors and plain numbers."""
+        return {
+            "step": self._step,
+            "start": self._start,
+            "steps_ahead": self._steps_ahead,
+            "losses": list(self._losses),
+            "gradients": {offset: list(values) for offset, values in self._gradients.items()},
+            "bucket_sum": self._bucket_sum.tolist(),
+            "bucket_count": self._bucket_count.tolist(),
+            "validation": self._validation,
+            "last_gradient": None if self._last_gradient is None else self._last_gradient.clone(),
+            "last_gradient_step": self._last_gradient_step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the window that `state_dict` was taken in."""
+        self.begin(int(state["start"]), int(state["steps_ahead"]), len(state["bucket_sum"]))
+        self._step = int(state["step"])
+        self._losses = list(state["losses"])
+        self._gradients = {int(k): (v[0], v[1], v[2]) for k, v in state["gradients"].items()}
+        self._bucket_sum = np.array(state["bucket_sum"])
+        self._bucket_count = np.array(state["bucket_count"])
+        self._validation = float(state["validation"])
+        gradient = state["last_gradient"]
+        self._last_gradient = None if gradient is None else gradient.clone()
+        self._last_gradient_step = int(state["last_gradient_step"])
+
+    def _before_step(self, *_: object) -> None:
+        if is_sampled(self._step - self._start, self._steps_ahead):
+            self._before = self._snapshot(lambda parameter: parameter)
+
+    def _after_step(self, *_: object) -> None:
+        if self._before is None:
+            return
+        before, self._before = self._before, None
+        gradient, after = self._snapshot(_gradient_of), self._snapshot(lambda parameter: parameter)
+        # Other parameters have gradients than before the step: an optimizer that evaluates a closure.
+        if gradient is None or after is None or after.shape != before.shape:
+            return
+        update = after - before
+        squares = torch.stack([gradient.square().sum(), update.square().sum(), before.square().sum()])
+        agreement = torch.full((), math.nan)
+        last = self._last_gradient
+        if last is not None and self._last_gradient_step == self._step - 1 and last.shape == gradient.shape:
+            agreement = torch.nn.functional.cosine_similarity(gradient, last, dim=0)
+        self._last_gradient, self._last_gradient_step = gradient, self._step
+        norm, moved, size, cosine = torch.cat([squares, agreement[None].to(squares)]).tolist()
+        ratio = math.sqrt(moved / size) if size > 0 else math.nan
+        self._gradients[self._step - self._start] = (math.sqrt(max(norm, 0.0)), ratio, cosine)
+
+    def _snapshot(self, select: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """A flat float copy of an even subsample of `select(parameter)` over all parameters with a gradient."""
+        parameters = [p for p in self._parameters() if p.grad is not None and not p.grad.is_sparse]
+        if not parameters:
+            return None
+        stride = -(-sum(p.numel() for p in parameters) // SNAPSHOT_ELEMENTS)
+        device = parameters[0].device
+        parts = [select(p).detach().reshape(-1)[::stride].to(device, torch.float32) for p in parameters]
+        return torch.cat(parts)
+
+    def _parameters(self) -> Iterator[Tensor]:
+        for group in self._optimizer.param_groups:
+            yield from group["params"]
+
+
+def _gradient_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad

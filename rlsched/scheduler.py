@@ -1,0 +1,363 @@
+"""A learned policy, or any controller, as the learning-rate scheduler of a PyTorch run."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from rlsched import _check
+from rlsched.contract import TELEMETRY, Array, Controller, RunSpec, State, Window
+from rlsched.controllers import Guard, PolicyController
+from rlsched.monitor import Monitor
+from rlsched.policy import Policy
+
+if TYPE_CHECKING:
+    from rlsched.sampler import CurriculumSampler
+
+DEFAULT_DECISIONS = 20
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a guard rail noticed: at which step, of which kind, in words."""
+
+    step: int
+    kind: str
+    message: str
+
+
+class RLScheduler(LRScheduler):
+    """Sets the learning rate of every parameter group, and the weights of an attached `CurriculumSampler`.
+
+    Call `step` once after each `optimizer.step()`, with the loss:
+
+        scheduler = rlsched.RLScheduler(optimizer, num_steps=2000, policy="policy.safetensors")
+        for x, y in loader:
+            loss = loss_fn(model(x), y)
+            loss.backward(); optimizer.step(); optimizer.zero_grad()
+            scheduler.step(loss)
+
+    The groups' learning rates at construction are the base; their ratios are kept. After `num_steps` steps
+    the learning rate stays where it ended (zero, for the learned policy).
+
+    Args:
+        optimizer: any `torch.optim.Optimizer`.
+        num_steps: optimizer steps of the whole run, at least 2.
+        policy: an exported policy, or the path of one. Give this or `controller`.
+        controller: any other `Controller`, for example `rlsched.Cosine()`.
+        num_decisions: how often it decides, in [1, num_steps - 1]; by default 20, or fewer in a run that
+            is shorter than that.
+        guard: back off at once when a loss is not finite (see `Guard`).
+        on_event: called with each `Event`; by default events are Python warnings. They are kept in `events`.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its range, the value and the remedy.
+        PolicyFormatError: `policy` is not a policy file.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        num_steps: int,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        *,
+        controller: Controller | None = None,
+        num_decisions: int | None = None,
+        guard: bool = True,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}.")
+        self.num_steps = _check.integer("num_steps", num_steps, 2, remedy="It counts optimizer steps.")
+        if num_decisions is None:
+            num_decisions = min(DEFAULT_DECISIONS, self.num_steps - 1)
+        self.num_decisions = _check.integer("num_decisions", num_decisions, 1, self.num_steps - 1)
+        self.events: list[Event] = []
+        self._on_event = on_event
+        self._guarded = guard
+        chosen = _choose(policy, controller)
+        self._controller: Controller = Guard(chosen) if guard else chosen
+        unknown = self._controller.reads - TELEMETRY
+        if unknown:
+            raise ValueError(
+                f"controller reads {sorted(unknown)}, which RLScheduler cannot measure; it can measure "
+                f"{sorted(TELEMETRY)}."
+            )
+        self._sampler: CurriculumSampler | None = None
+        self._monitor = Monitor(optimizer, self._controller.reads)
+        super().__init__(optimizer)
+
+    def _initial_step(self) -> None:
+        # Called by the base class's constructor, in place of a first `step()`: there is no loss yet.
+        self._step_count = 1
+        self.last_epoch = 0
+        self._restart()
+
+    def attach(self, sampler: CurriculumSampler) -> None:
+        """Let this scheduler set the weights of `sampler`, whose constructor calls this.
+
+        Raises ValueError after the first step or if a sampler is attached already.
+        """
+        if self.last_epoch > 0 or self._sampler is not None:
+            found = "one already" if self._sampler is not None else f"{self.last_epoch} steps done"
+            raise ValueError(
+                f"scheduler must be new, without a sampler, got {found}: "
+                "make the CurriculumSampler right after the RLScheduler."
+            )
+        self._sampler = sampler
+        self._restart()
+
+    @property
+    def bucket_weights(self) -> Array:
+        """(K,) probability of drawing from each bucket now; (1,) without a sampler."""
+        return self._bucket_weights[0].copy()
+
+    def report_validation(self, loss: float | Tensor) -> None:
+        """Tell the policy a validation loss, at any time; optional. It reaches the next decision."""
+        losses = _as_losses("loss", loss)
+        if losses is None or losses.size != 1 or not math.isfinite(losses[0]):
+            raise ValueError(f"loss must be one finite number, got {loss!r}.")
+        self._monitor.report_validation(float(losses[0]))
+
+    def step(self, loss: float | Tensor | Array | None = None) -> None:  # type: ignore[override]
+        """Account for one optimizer step and set the learning rate of the next.
+
+        Args:
+            loss: the step's training loss: a number or 0-d tensor, the mean; or a 1-d tensor or array, one
+                per example in the order of the batch, which a curriculum needs; or None, with which the run
+                is linear decay after a short warm-up. A non-finite loss is an event, not an error.
+
+        Raises:
+            TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
+        """
+        losses = _as_losses("loss", loss)
+        if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", True):
+            warnings.warn(
+                "scheduler.step() was called before optimizer.step(): call it after, or the first learning "
+                "rate of the schedule is skipped.",
+                stacklevel=2,
+            )
+        ids = None
+        if self._sampler is not None:
+            per_example = losses is not None and losses.size > 1
+            ids = self._sampler.take_bucket_ids(losses.size if per_example and losses is not None else None)
+            ids = ids if per_example or (ids is not None and ids.size == 1) else None
+        self._monitor.record(losses, ids)
+        self._step_count += 1
+        self.last_epoch += 1
+        if self.last_epoch > self.num_steps:
+            self._past_end()
+        else:
+            self._advance(diverging=losses is not None and not np.isfinite(losses.mean()))
+        self._apply()
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of every parameter group for the next step."""
+        offset = min(self.last_epoch - self._window_start, self._lr_scale.shape[1] - 1)
+        scale = float(self._lr_scale[0, offset])
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            group.setdefault("initial_lr", group["lr"])
+            self.base_lrs.append(group["initial_lr"])
+        return [base * scale for base in self.base_lrs]
+
+    def history(self) -> dict[str, Array]:
+        """What was decided so far, one row for each of n decisions.
+
+        Returns:
+            `step` (n,) at which each took effect, `lr_scale` (n,) the multiplier at that step, `lr` (n, G),
+            `bucket_weights` (n, K) and `loss` (n,), the mean of the window before, NaN where unknown.
+        """
+        return {name: np.array([row[name] for row in self._history]) for name in self._history[0]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue, as tensors and plain numbers (safe under `weights_only=True`).
+
+        The policy is not part of it: construct with the same one, then load.
+        """
+        return {
+            "last_epoch": self.last_epoch,
+            "_step_count": self._step_count,
+            "base_lrs": [float(lr) for lr in self.base_lrs],
+            "num_steps": self.num_steps,
+            "num_decisions": self.num_decisions,
+            "decision": self._decision,
+            "window_start": self._window_start,
+            "diverging": self._diverging,
+            "lr_scale": torch.from_numpy(self._lr_scale.copy()),
+            "bucket_weights": torch.from_numpy(self._bucket_weights.copy()),
+            "controller": _to_tensors(self._state),
+            "monitor": self._monitor.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`, and set the optimizer's learning rates accordingly.
+
+        Construct the scheduler (and its sampler) as in the saved run first; `num_steps`, `num_decisions` and
+        the base learning rates are taken from the state. ValueError if it is of another number of buckets.
+        """
+        weights = state_dict["bucket_weights"].numpy()
+        if weights.shape != self._bucket_weights.shape:
+            raise ValueError(
+                f"the state is of a run with {weights.shape[1]} buckets, this one has "
+                f"{self._bucket_weights.shape[1]}: attach the sampler it was saved with before loading."
+            )
+        self.num_steps, self.num_decisions = state_dict["num_steps"], state_dict["num_decisions"]
+        for index, lr in enumerate(state_dict["base_lrs"][: len(self.base_lrs)]):
+            self.base_lrs[index] = lr
+        self._spec = self._make_spec()
+        self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["_step_count"]
+        self._decision, self._window_start = state_dict["decision"], state_dict["window_start"]
+        self._diverging = state_dict["diverging"]
+        self._lr_scale, self._bucket_weights = state_dict["lr_scale"].numpy().copy(), weights.copy()
+        self._state = _to_arrays(state_dict["controller"])
+        self._monitor.load_state_dict(state_dict["monitor"])
+        self._apply()
+
+    def _make_spec(self) -> RunSpec:
+        sampler = self._sampler
+        return RunSpec.single(
+            self.num_steps,
+            self.num_decisions,
+            [float(lr) for lr in self.base_lrs],
+            adaptive=is_adaptive(self.optimizer),
+            batch_size=None if sampler is None else sampler.batch_size,
+            bucket_shares=(1.0,) if sampler is None else sampler.buckets.shares,
+            bucket_difficulty=None if sampler is None else sampler.buckets.difficulty,
+        )
+
+    def _restart(self) -> None:
+        """Begin the run: the opening."""
+        self._spec = self._make_spec()
+        self._state: State = self._controller.init(self._spec)
+        self._history: list[dict[str, Any]] = []
+        self._decision = 0
+        self._diverging = False
+        self._decide(Window.opening(self._spec))
+        self._apply()
+
+    def _advance(self, diverging: bool) -> None:
+        """Decide if the window is over, or at once, within it, if the loss is not finite."""
+        ended = self.last_epoch >= self._window_end
+        if diverging and self._guarded and not self._diverging:
+            self._emit(
+                "non_finite_loss",
+                f"the loss at step {self.last_epoch} is not finite: the learning rate is cut. If it does not "
+                "recover, restart from a checkpoint with a lower base learning rate.",
+            )
+        self._diverging = diverging
+        if ended or (diverging and self._guarded):
+            self._decision += int(ended)
+            self._decide(self._monitor.close(self._spec, self._decision))
+
+    def _decide(self, window: Window) -> None:
+        self._state, decision = self._controller.decide(self._state, window)
+        decision.check(window)
+        self._lr_scale, self._bucket_weights = decision.lr_scale, decision.bucket_weights
+        self._window_start = int(window.step[0])
+        steps_ahead = int(window.steps_ahead[0])
+        self._monitor.begin(self._window_start, steps_ahead, self._spec.num_buckets)
+        scale = float(self._lr_scale[0, 0])
+        self._history.append(
+            {
+                "step": self._window_start,
+                "lr_scale": scale,
+                "lr": [float(lr) * scale for lr in self.base_lrs],
+                "bucket_weights": self._bucket_weights[0].copy(),
+                "loss": float(window.loss[0]),
+            }
+        )
+
+    @property
+    def _window_end(self) -> int:
+        return int(self._spec.boundary(np.array([self._decision + 1]))[0])
+
+    def _apply(self) -> None:
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(float(lr))
+            else:
+                group["lr"] = float(lr)
+        self._last_lr: list[float | Tensor] = [
+            group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"]
+            for group in self.optimizer.param_groups
+        ]
+
+    def _past_end(self) -> None:
+        if self.last_epoch == self.num_steps + 1:
+            self._emit(
+                "past_end",
+                f"step {self.last_epoch} is beyond num_steps={self.num_steps}: the learning rate stays at its "
+                "final value. Give num_steps the optimizer steps of the whole run.",
+            )
+
+    def _emit(self, kind: str, message: str) -> None:
+        event = Event(self.last_epoch, kind, message)
+        self.events.append(event)
+        if self._on_event is None:
+            warnings.warn(message, stacklevel=4)
+        else:
+            self._on_event(event)
+
+
+def is_adaptive(optimizer: Optimizer) -> bool:
+    """Whether the optimizer rescales gradients, so that its step does not grow with them: all but SGD."""
+    return not isinstance(optimizer, SGD)
+
+
+def _choose(policy: Policy | str | os.PathLike[str] | None, controller: Controller | None) -> Controller:
+    if (policy is None) == (controller is None):
+        raise ValueError(
+            "give either policy=... or controller=...: train and export a policy with "
+            "`rlsched train --out DIR`, or use for example controller=rlsched.Linear()."
+        )
+    if controller is not None:
+        return controller
+    if isinstance(policy, str | os.PathLike):
+        policy = Policy.load(policy)
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy must be an rlsched.Policy or its path, got {type(policy).__name__}.")
+    return PolicyController(policy)
+
+
+def _as_losses(name: str, loss: Any) -> Array | None:
+    """(n,) float64 losses from what `step` accepts, or None."""
+    if loss is None:
+        return None
+    if isinstance(loss, Tensor):
+        loss = loss.detach().to("cpu", torch.float64).numpy()
+    elif isinstance(loss, Real) and not isinstance(loss, bool):
+        loss = np.float64(loss)
+    elif not isinstance(loss, np.ndarray) or loss.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be a number, a tensor, an array or None, got {type(loss).__name__}.")
+    values = np.atleast_1d(np.asarray(loss, dtype=np.float64))
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(
+            f"{name} must be a scalar or one value per example, got shape {np.shape(loss)}: "
+            "average over all but the batch dimension first."
+        )
+    return values
+
+
+def _to_tensors(state: State) -> State:
+    return {
+        name: _to_tensors(value) if isinstance(value, dict) else torch.from_numpy(np.array(value))
+        for name, value in state.items()
+    }
+
+
+def _to_arrays(state: State) -> State:
+    return {
+        name: _to_arrays(value) if isinstance(value, dict) else value.numpy().copy()
+        for name, value in state.items()
+    }

@@ -1,0 +1,106 @@
+"""From measurements at single steps to the statistics of a window.
+
+Every host collects the same series and calls `summarise`, so that a feature has one definition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlsched.contract import Array, RunSpec, Window
+
+SAMPLED_STEPS = 4
+"""Gradient statistics are measured on at most this many steps, the last ones of each window."""
+
+
+def is_sampled(offset: int, steps_ahead: int) -> bool:
+    """Whether step `offset` (from 0) of a window of `steps_ahead` steps measures gradient statistics."""
+    return offset >= steps_ahead - SAMPLED_STEPS
+
+
+def summarise(
+    spec: RunSpec,
+    step: Array,
+    decision: Array,
+    *,
+    steps: Array,
+    losses: Array,
+    grad_norms: Array,
+    update_ratios: Array,
+    grad_agreements: Array,
+    bucket_loss: Array,
+    validation_loss: Array,
+) -> Window:
+    """The `Window` of R runs from series over its steps.
+
+    Args:
+        spec: the runs.
+        step: (R,) steps done so far.
+        decision: (R,) index of the decision now due.
+        steps: (R,) steps in the window.
+        losses: (R, W) loss of each step; NaN where not measured, +inf where not finite.
+        grad_norms: (R, W) gradient norm of each step; NaN where not sampled. Likewise
+            update_ratios, |update| / |parameters|, and grad_agreements, the cosine with the step before.
+        bucket_loss: (R, K) mean loss of the examples drawn from each bucket; NaN where none was.
+        validation_loss: (R,) latest validation loss; NaN where none was reported.
+    """
+    nonfinite = np.isposinf(losses).sum(axis=1)
+    loss, slope, noise = _line(losses)
+    log_grad = _log_positive(grad_norms)
+    grad_mean = _nanmean(log_grad)
+    return Window(
+        spec=spec,
+        step=step,
+        decision=decision,
+        steps=steps,
+        loss=loss,
+        loss_slope=slope,
+        loss_noise=noise,
+        grad_norm=np.exp(grad_mean),
+        grad_spread=np.sqrt(_nanmean((log_grad - grad_mean[:, None]) ** 2)),
+        update_ratio=np.exp(_nanmean(_log_positive(update_ratios))),
+        grad_agreement=_nanmean(grad_agreements),
+        bucket_loss=bucket_loss,
+        validation_loss=validation_loss,
+        nonfinite=nonfinite,
+    )
+
+
+def _line(losses: Array) -> tuple[Array, Array, Array]:
+    """Mean, relative slope over the window and relative residual deviation of a least-squares line.
+
+    With fewer than three losses a line says nothing of noise: the slope is 0 and the noise NaN.
+    """
+    known = np.isfinite(losses)
+    count = known.sum(axis=1)
+    values = np.where(known, losses, 0.0)
+    mean = np.where(count > 0, values.sum(axis=1) / np.maximum(count, 1), np.nan)
+    # Where some loss was not finite, neither is the mean: the run has diverged in this window.
+    mean = np.where(np.isposinf(losses).any(axis=1), np.inf, mean)
+
+    offset = np.arange(losses.shape[1], dtype=np.float64)
+    centre = np.where(known, offset, 0.0).sum(axis=1) / np.maximum(count, 1)
+    time = np.where(known, offset - centre[:, None], 0.0)
+    span = time.max(axis=1) - time.min(axis=1)
+    usable = (count >= 3) & np.isfinite(mean)
+    centred = np.where(known & usable[:, None], values - np.where(usable, mean, 0.0)[:, None], 0.0)
+    variance = np.where(usable, (time**2).sum(axis=1), 1.0)
+    slope = (time * centred).sum(axis=1) / variance
+    residual = np.where(known & usable[:, None], centred - slope[:, None] * time, 0.0)
+    deviation = np.sqrt((residual**2).sum(axis=1) / np.maximum(count - 2, 1))
+    scale = np.where(usable, np.maximum(np.abs(mean), 1e-12), 1.0)
+    return mean, np.where(usable, slope * span / scale, 0.0), np.where(usable, deviation / scale, np.nan)
+
+
+def _log_positive(values: Array) -> Array:
+    """Natural log of the finite values, zeros lifted to 1e-12; NaN elsewhere."""
+    usable = np.isfinite(values)
+    return np.where(usable, np.log(np.maximum(np.where(usable, values, 1.0), 1e-12)), np.nan)
+
+
+def _nanmean(values: Array) -> Array:
+    """(R,) mean over the known entries of each row; NaN, without a warning, where there are none."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
