@@ -1,0 +1,125 @@
+"""An ordinary PyTorch training loop as an inner run: any module, any optimizer, any map-style data set."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, TensorDataset, default_collate
+
+from rlsched import CurriculumSampler, _check
+from rlsched.contract import TELEMETRY, Array, RunSpec, Window
+from rlsched.envs.tasks.task import Task
+from rlsched.monitor import Monitor
+from rlsched.scheduler import is_adaptive
+
+
+class TorchRun:
+    """One task trained by an eager loop. Slow and obvious: the reference for faster engines.
+
+    Args:
+        task: what to train.
+        reads: telemetry to measure.
+
+    Raises:
+        ValueError: the data set is empty, smaller than a batch, or not the one its buckets partition.
+    """
+
+    spec: RunSpec
+
+    def __init__(self, task: Task, reads: frozenset[str] = TELEMETRY) -> None:
+        size = len(task.train)  # type: ignore[arg-type]
+        if size != len(task.buckets):
+            raise ValueError(
+                f"task.buckets must have one entry per training example ({size}), has {len(task.buckets)}."
+            )
+        _check.integer("task.config.batch_size", task.config.batch_size, 1, size)
+        self.task = task
+        self._reads = reads
+
+    def reset(self, seed: int) -> None:
+        """Start afresh: model, optimizer and data order follow from `seed` alone."""
+        model_seed, draw_seed = np.random.SeedSequence(seed).generate_state(2)
+        config = self.task.config
+        self.model = self.task.make_model(torch.Generator().manual_seed(int(model_seed)))
+        self.optimizer = self.task.make_optimizer(self.model)
+        self.sampler = CurriculumSampler(self.task.buckets, config.batch_size, seed=int(draw_seed))
+        self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._monitor = Monitor(self.optimizer, self._reads)
+        self._step, self._decision = 0, 0
+        self.spec = RunSpec.single(
+            config.num_steps,
+            config.num_decisions,
+            self._base_lrs,
+            adaptive=is_adaptive(self.optimizer),
+            batch_size=config.batch_size,
+            bucket_shares=self.task.buckets.shares,
+            bucket_difficulty=self.task.buckets.difficulty,
+            curriculum=config.curriculum and self.task.buckets.count > 1,
+        )
+
+    def advance(self, n_steps: int, lr_scale: Array, bucket_weights: Array) -> Window:
+        """Train for `n_steps` steps; see `InnerRun.advance`."""
+        self._monitor.begin(self._step, n_steps, self.spec.num_buckets)
+        self.sampler.set_weights(bucket_weights)
+        self.model.train()
+        for offset in range(n_steps):
+            for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
+                group["lr"] = base * float(lr_scale[offset])
+            batch = _collate(self.task.train, self.sampler.draw())
+            losses = self.task.loss(self.model, batch)
+            self.optimizer.zero_grad()
+            losses.mean().backward()
+            self.optimizer.step()
+            values = losses.detach().to("cpu", torch.float64).numpy()
+            self._monitor.record(values, self.sampler.take_bucket_ids(len(values)))
+            self._step += 1
+            if not math.isfinite(values.mean()):
+                break
+        self._decision += 1
+        return self._monitor.close(self.spec, self._decision)
+
+    def validation_loss(self) -> float:
+        """Mean loss on the validation data; not finite if the run has diverged."""
+        return self._loss_on(self.task.validation)
+
+    def test_loss(self) -> float:
+        """Mean loss on the test data; for the evaluation alone."""
+        return self._loss_on(self.task.test)
+
+    def _loss_on(self, batch: Any) -> float:
+        self.model.eval()
+        with torch.no_grad():
+            return float(self.task.loss(self.model, batch).mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the rest of the run depends on."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "monitor": self._monitor.state_dict(),
+            "step": self._step,
+            "decision": self._decision,
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken, bit for bit. Call `reset` first."""
+        state = copy.deepcopy(state)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self._monitor.load_state_dict(state["monitor"])
+        self._step, self._decision = state["step"], state["decision"]
+
+
+def _collate(dataset: Dataset[Any], indices: Array) -> Any:
+    if isinstance(dataset, TensorDataset):
+        # One gather a tensor instead of one an example: what a DataLoader would stack, bit for bit.
+        index = torch.from_numpy(indices)
+        return [tensor[index] for tensor in dataset.tensors]
+    return default_collate([dataset[int(index)] for index in indices])

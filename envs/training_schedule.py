@@ -1,0 +1,159 @@
+"""The Gymnasium environment: scheduling a training run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rlsched import observation
+from rlsched.contract import Array, Window
+from rlsched.envs.tasks import Digits, TaskConfig, TaskFamily
+from rlsched.envs.torch_run import TorchRun
+from rlsched.policy import PolicyInterface
+
+LOSS_CEILING = 5.0
+"""ln(validation loss / initial) is capped here, which is also what a diverged run counts as."""
+
+
+class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
+    """One episode is one training run; one step is the stretch between two decisions.
+
+    `reset` draws a task, builds it and trains the opening (one step, at the default schedule), so that the
+    first observation already rests on telemetry. Each `step` decodes the action (`rlsched.action.ActionSpec`),
+    trains until the next decision and observes. The code that observes and decodes is the code that the
+    exported policy runs in a user's training.
+
+    Observation, `Box` of shape (25 + 6 K,), float32, for K buckets. ln is the natural logarithm; what has no
+    value yet is 0:
+
+    {observation_table}
+
+    Action, `Box(-1, 1)` of shape (1 + K,), float32; the zero action is linear decay of the base learning rate
+    over the natural mixture, after a short warm-up:
+
+    {action_table}
+
+    Reward: the decrease of ln(validation loss) over the step, the logarithm taken relative to its value after
+    the opening and capped at 5. The undiscounted return is ln(L_0 / L_T). Test data never enter.
+
+    Termination: the run is over, or a training or validation loss is not finite; then the return is -5, the
+    lowest there is. Episodes are never truncated.
+
+    Arguments:
+        tasks: the family that tasks are drawn from; by default `Digits()`.
+        interface: observation and action decoding.
+
+    `reset(seed=...)` decides the task and everything in it. `reset(options={{"task": config}})` runs the task
+    of that config; `{{"run_seed": n}}` fixes model and data order. `info` holds `validation_loss`, `step`,
+    `lr_scale` and `bucket_weights`, and after `reset` also `task` and `run_seed`.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
+
+    def __init__(self, tasks: TaskFamily | None = None, interface: PolicyInterface | None = None) -> None:
+        self.tasks = Digits() if tasks is None else tasks
+        self.interface = PolicyInterface() if interface is None else interface
+        low, high = observation.bounds(self.tasks.num_buckets)
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (1 + self.tasks.num_buckets,), dtype=np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin a run; see the class."""
+        super().reset(seed=seed)
+        options = options or {}
+        unknown = set(options) - {"task", "run_seed"}
+        if unknown:
+            raise ValueError(f"options must be among 'task' and 'run_seed', got {sorted(unknown)}.")
+        # Both are drawn whether or not they are used, so that options leave the other random choices alone.
+        sampled, drawn = self.tasks.sample(self.np_random), int(self.np_random.integers(2**31))
+        config: TaskConfig = options.get("task", sampled)
+        run_seed: int = options.get("run_seed", drawn)
+        task = self.tasks.build(config)
+        if task.buckets.count != self.tasks.num_buckets:
+            raise ValueError(
+                f"task must have {self.tasks.num_buckets} buckets, as its family says, "
+                f"got {task.buckets.count}."
+            )
+        self.run = TorchRun(task)
+        self.run.reset(run_seed)
+        self._feedback = config.feedback
+        self._first_loss = self._last_log_loss = math.nan
+        window = Window.opening(self.run.spec)
+        self._state, decision = self.interface.default(self.interface.init(self.run.spec), window)
+        seen, _ = self._advance(window, decision.lr_scale[0], decision.bucket_weights[0])
+        return seen, self._info() | {"task": config, "run_seed": run_seed}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Decide, train until the next decision, observe; see the class."""
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise ValueError(f"action must be finite with shape {self.action_space.shape}, got {action}.")
+        self._state, decision = self.interface.act(self._state, self._window, action[None])
+        previous = self._last_log_loss
+        seen, finite = self._advance(self._window, decision.lr_scale[0], decision.bucket_weights[0])
+        over = not finite or int(self._window.step[0]) >= int(self.run.spec.num_steps[0])
+        return seen, previous - self._last_log_loss, over, False, self._info()
+
+    def _advance(self, window: Window, lr_scale: Array, weights: Array) -> tuple[Array, bool]:
+        """Train through the coming window; the observation after it, and whether the run is still sound."""
+        self._applied = (float(lr_scale[0]), weights)
+        self._window = self.run.advance(int(window.steps_ahead[0]), lr_scale, weights)
+        self._validation = self.run.validation_loss()
+        finite = int(self._window.nonfinite[0]) == 0 and math.isfinite(self._validation)
+        if math.isnan(self._first_loss):
+            self._first_loss = max(self._validation, 1e-12) if finite else 1.0
+        self._last_log_loss = self._log_loss() if finite else LOSS_CEILING
+        if self._feedback and finite:
+            self._window = self._window.replace(validation_loss=np.array([self._validation]))
+        self._state, seen = self.interface.observe(self._state, self._window)
+        return seen[0], finite
+
+    def _log_loss(self) -> float:
+        return min(math.log(max(self._validation, 1e-12) / self._first_loss), LOSS_CEILING)
+
+    def _info(self) -> dict[str, Any]:
+        lr_scale, weights = self._applied
+        return {
+            "validation_loss": self._validation,
+            "step": int(self._window.step[0]),
+            "lr_scale": lr_scale,
+            "bucket_weights": weights.copy(),
+        }
+
+
+def _table(rows: list[tuple[str, str, str]]) -> str:
+    return "\n    ".join(f"| {index} | {span} | {meaning} |" for index, span, meaning in rows)
+
+
+def _observation_table() -> str:
+    rows = [("index", "range", "meaning"), ("---", "---", "---")]
+    for index, feature in enumerate(observation.RUN_FEATURES):
+        rows.append((str(index), f"[{feature.low:g}, {feature.high:g}]", feature.meaning))
+    base, width = len(observation.RUN_FEATURES), len(observation.BUCKET_FEATURES)
+    for index, feature in enumerate(observation.BUCKET_FEATURES):
+        span = f"[{feature.low:g}, {feature.high:g}]"
+        rows.append((f"{base + index} + {width} k", span, f"bucket k: {feature.meaning}"))
+    return _table(rows)
+
+
+def _action_table() -> str:
+    return _table(
+        [
+            ("index", "range", "meaning"),
+            ("---", "---", "---"),
+            ("0", "[-1, 1]", "move of the correction to the learning rate, in units of 0.7 decades"),
+            ("1 + k", "[-1, 1]", "logit of bucket k, in units of 4 nats, added to ln of its share"),
+        ]
+    )
+
+
+# The tables are made from the features themselves, so that they cannot drift apart.
+TrainingScheduleEnv.__doc__ = (TrainingScheduleEnv.__doc__ or "").format(
+    observation_table=_observation_table(), action_table=_action_table()
+)
