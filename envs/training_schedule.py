@@ -17,6 +17,9 @@ from rlsched.policy import PolicyInterface
 
 LOSS_CEILING = 5.0
 """ln(validation loss / initial) is capped here, which is also what a diverged run counts as."""
+LOSS_FLOOR = -7.0
+"""It is floored here: below a thousandth of the initial loss, less is not better, and the logarithm of an
+easy task's vanishing loss would outweigh all other tasks."""
 
 
 class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
@@ -38,7 +41,7 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
     {action_table}
 
     Reward: the decrease of ln(validation loss) over the step, the logarithm taken relative to its value after
-    the opening and capped at 5. The undiscounted return is ln(L_0 / L_T). Test data never enter.
+    the opening and clipped to [-7, 5]. The undiscounted return is ln(L_0 / L_T). Test data never enter.
 
     Termination: the run is over, or a training or validation loss is not finite; then the return is -5, the
     lowest there is. Episodes are never truncated.
@@ -115,7 +118,8 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
         return seen[0], finite
 
     def _log_loss(self) -> float:
-        return min(math.log(max(self._validation, 1e-12) / self._first_loss), LOSS_CEILING)
+        relative = math.log(max(self._validation, 1e-12) / self._first_loss)
+        return min(max(relative, LOSS_FLOOR), LOSS_CEILING)
 
     def _info(self) -> dict[str, Any]:
         lr_scale, weights = self._applied

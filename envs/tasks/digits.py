@@ -72,7 +72,7 @@ class Digits:
     num_buckets: int = 4
     misjudged: float = 100.0
     min_steps: int = 60
-    max_steps: int = 200
+    max_steps: int = 250
 
     def __post_init__(self) -> None:
         _check.integer("num_buckets", self.num_buckets, 1, 32)
@@ -96,7 +96,7 @@ class Digits:
             num_buckets=self.num_buckets,
             num_classes=int(rng.integers(2, 11)),
             num_features=round(_log_uniform(rng, 8, 64)),
-            num_examples=round(_log_uniform(rng, 100, 1000)),
+            num_examples=round(_log_uniform(rng, 60, 1000)),
             label_noise=float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0.0,
             noisy_validation=bool(rng.random() < 0.25),
             imbalance=float(_log_uniform(rng, 0.1, 1.0)) if rng.random() < 0.5 else 1.0,

@@ -1,0 +1,221 @@
+"""Training a schedule policy: iterations of PPO, evaluation on fixed tasks, checkpoints, export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from rlsched import _check
+from rlsched._files import write_atomically
+from rlsched.action import ActionSpec
+from rlsched.agents.checkpoint import load_checkpoint, save_checkpoint
+from rlsched.agents.evaluation import default_act, episode_returns, evaluation_seeds
+from rlsched.agents.export import export_policy
+from rlsched.agents.network import BucketEquivariantPolicy
+from rlsched.agents.ppo import SchedulePPO
+from rlsched.envs.tasks import Digits
+from rlsched.envs.training_schedule import TrainingScheduleEnv
+from rlsched.policy import Policy, PolicyInterface
+
+ROLLOUT_STEPS = 60
+"""Decisions per environment and iteration; a multiple of the episode lengths of `Digits`."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run.
+
+    Attributes:
+        iterations: of PPO: a rollout and an update each.
+        num_envs: training runs side by side; an iteration is 60 decisions of each.
+        seed: of everything.
+        learning_rate: of PPO's Adam, falling linearly to zero.
+        epochs: passes over a rollout, ended early by target_kl.
+        minibatch: decisions per gradient step.
+        target_kl: largest divergence of an update.
+        gae_lambda: of the advantage estimate; nothing is discounted.
+        initial_log_std: of the exploration noise, in units of the action.
+        evaluate_every: iterations between evaluations; the best policy evaluated is the one exported.
+        evaluation_tasks: fixed tasks, never trained on, that select it.
+        tasks: the distribution of training tasks.
+        action: how actions are decoded.
+    """
+
+    iterations: int = 40
+    num_envs: int = 16
+    seed: int = 0
+    learning_rate: float = 1e-3
+    epochs: int = 6
+    minibatch: int = 240
+    target_kl: float = 0.03
+    gae_lambda: float = 0.8
+    initial_log_std: float = -1.0
+    evaluate_every: int = 10
+    evaluation_tasks: int = 32
+    tasks: Digits = field(default_factory=Digits)
+    action: ActionSpec = field(default_factory=ActionSpec)
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("iterations", 1),
+            ("num_envs", 1),
+            ("seed", 0),
+            ("epochs", 1),
+            ("minibatch", 2),
+            ("evaluate_every", 1),
+            ("evaluation_tasks", 1),
+        ):
+            _check.integer(name, getattr(self, name), low)
+        _check.real("learning_rate", self.learning_rate, 0.0, 1.0)
+        _check.real("target_kl", self.target_kl, 1e-6)
+        _check.real("gae_lambda", self.gae_lambda, 0.0, 1.0)
+        _check.real("initial_log_std", self.initial_log_std, -10.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after an iteration.
+
+    Attributes:
+        iteration: iterations done.
+        mean_return: mean return of the episodes that ended in the last rollout, with exploration.
+        gain: mean of return minus that of linear decay on the evaluation tasks, by the latest evaluation.
+        best_gain: the highest gain so far.
+    """
+
+    iteration: int
+    mean_return: float
+    gain: float
+    best_gain: float
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Policy:
+    """Train a policy, and return the best one evaluated.
+
+    `out` receives `config.json`, `checkpoint.pt` (after every iteration), `policy.safetensors` (whenever an
+    evaluation is the best so far) and TensorBoard scalars in `tensorboard/`.
+
+    Args:
+        config: what to do.
+        out: folder of the run.
+        resume: continue the run in `out` from its checkpoint; the result is the same as without the stop.
+        report: called after every iteration, and once before the first if there is something to resume.
+
+    Raises:
+        FileExistsError: `out` holds a run and `resume` is False.
+        FileNotFoundError: `resume` is True and `out` holds no checkpoint.
+        ValueError: the run in `out` has another config, or its checkpoint is damaged.
+    """
+    out = Path(out)
+    checkpoint, policy_file = out / "checkpoint.pt", out / "policy.safetensors"
+    _claim(out, config, resume)
+    torch.set_num_threads(1)  # the networks are tiny: more threads cost more than they bring
+    interface = PolicyInterface(config.action)
+    model = _make_model(config, interface)
+    model.set_logger(configure(str(out / "tensorboard"), ["tensorboard"]))
+    seeds = evaluation_seeds(config.seed, config.evaluation_tasks)
+    evaluation_env = TrainingScheduleEnv(config.tasks, interface)
+    if resume:
+        found = load_checkpoint(checkpoint, model)
+        baseline, gain, best = found["baseline"].numpy(), found["gain"], found["best_gain"]
+        report(Progress(model.iteration, _mean_return(model), gain, best))
+    else:
+        baseline = episode_returns(default_act(config.tasks.num_buckets), evaluation_env, seeds)
+        gain = best = float("-inf")
+
+    while model.iteration < config.iterations:
+        model.learn(model.n_envs * model.n_steps, reset_num_timesteps=False, log_interval=None)
+        if model.iteration % config.evaluate_every == 0 or model.iteration == config.iterations:
+            candidate = export_policy(model, config.action)
+            returns = episode_returns(candidate.act, evaluation_env, seeds)
+            gain = float((returns - baseline).mean())
+            if gain > best:
+                best = gain
+                _export(model, config, returns, baseline).save(policy_file)
+        progress = Progress(model.iteration, _mean_return(model), gain, best)
+        _log(model, progress)
+        extra = {"baseline": torch.from_numpy(baseline), "gain": gain, "best_gain": best}
+        save_checkpoint(checkpoint, model, extra)
+        report(progress)
+    return Policy.load(policy_file)
+
+
+def _claim(out: Path, config: TrainConfig, resume: bool) -> None:
+    """Refuse a folder that does not fit; write or compare `config.json`."""
+    stored, settings = out / "config.json", json.loads(json.dumps(dataclasses.asdict(config)))
+    if not resume:
+        if (out / "checkpoint.pt").exists():
+            raise FileExistsError(f"{out} holds a training run: pass --resume to continue it, or another --out.")
+        write_atomically(stored, json.dumps(settings, indent=2).encode())
+        return
+    if not (out / "checkpoint.pt").exists() or not stored.exists():
+        raise FileNotFoundError(f"{out} holds no checkpoint to resume from: start without --resume.")
+    before = json.loads(stored.read_text())
+    if before != settings:
+        changed = sorted(name for name in settings if before.get(name) != settings[name])
+        raise ValueError(f"{out} was started with other settings of {', '.join(changed)}: resume with the same.")
+
+
+def _make_model(config: TrainConfig, interface: PolicyInterface) -> SchedulePPO:
+    env = DummyVecEnv([lambda: Monitor(TrainingScheduleEnv(config.tasks, interface))] * config.num_envs)
+    model = SchedulePPO(
+        BucketEquivariantPolicy,
+        env,
+        n_steps=ROLLOUT_STEPS,
+        batch_size=config.minibatch,
+        n_epochs=config.epochs,
+        learning_rate=lambda remaining: config.learning_rate * remaining,
+        gamma=1.0,
+        gae_lambda=config.gae_lambda,
+        target_kl=config.target_kl,
+        policy_kwargs={"log_std_init": config.initial_log_std},
+        seed=config.seed,
+        device="cpu",
+    )
+    model.total_iterations = config.iterations
+    return model
+
+
+def _mean_return(model: SchedulePPO) -> float:
+    episodes = model.ep_info_buffer or []
+    return float(np.mean([episode["r"] for episode in episodes])) if episodes else float("nan")
+
+
+def _log(model: SchedulePPO, progress: Progress) -> None:
+    """Write stable-baselines3's `train/` scalars of this iteration and our own."""
+    model.logger.record("rollout/mean_return", progress.mean_return)
+    if np.isfinite(progress.gain):
+        model.logger.record("evaluation/gain_over_linear", progress.gain)
+    model.logger.dump(model.num_timesteps)
+
+
+def _export(model: SchedulePPO, config: TrainConfig, returns: Any, baseline: Any) -> Policy:
+    training = dataclasses.asdict(config) | {
+        "tasks": {"family": type(config.tasks).__name__} | dataclasses.asdict(config.tasks),
+        "decisions": model.num_timesteps,
+        "torch": torch.__version__,
+    }
+    evaluation = {
+        "what": "ln(initial / final validation loss) on tasks never trained on, which selected this policy",
+        "tasks": len(returns),
+        "policy": float(returns.mean()),
+        "linear_decay_same_base_lr": float(baseline.mean()),
+        "share_of_tasks_better": float((returns > baseline).mean()),
+    }
+    return export_policy(model, config.action, training=training, evaluation=evaluation)

@@ -1,0 +1,106 @@
+"""A plain PyTorch run on a task, scheduled by torch's own schedulers or by rlsched: what a user would write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+
+from rlsched import CurriculumSampler, Policy, RLScheduler
+from rlsched.contract import Array
+from rlsched.envs.tasks import Task
+
+TORCH_SCHEDULES: dict[str, Callable[[Optimizer, int], LRScheduler]] = {
+    "constant": lambda optimizer, steps: ConstantLR(optimizer, factor=1.0),
+    "linear": lambda optimizer, steps: LinearLR(optimizer, 1.0, 0.0, total_iters=steps),
+    "cosine": lambda optimizer, steps: CosineAnnealingLR(optimizer, T_max=steps),
+}
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What came of a run.
+
+    Attributes:
+        test_loss: at the end, inf if it is not finite.
+        losses: (T,) training loss at each step.
+        lr: (T,) learning rate of the first group at each step.
+        bucket_weights: (T, K) of each step's batch; (T, 0) without a curriculum.
+    """
+
+    test_loss: float
+    losses: Array
+    lr: Array
+    bucket_weights: Array
+
+
+def run_schedule(task: Task, seed: int, name: str) -> RunResult:
+    """Train `task` with one of `TORCH_SCHEDULES` on ordinary shuffled batches."""
+    model, optimizer, loader = _start(task, seed)
+    num_steps = task.config.num_steps
+    scheduler = TORCH_SCHEDULES[name](optimizer, num_steps)
+    losses, rates = [], []
+    batches = iter(loader)
+    for _ in range(num_steps):
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+            batch = next(batches)
+        loss = task.loss(model, batch).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        losses.append(float(loss.detach()))
+        optimizer.step()
+        scheduler.step()
+    return RunResult(_test_loss(task, model), np.array(losses), np.array(rates), np.zeros((num_steps, 0)))
+
+
+def run_policy(task: Task, seed: int, policy: Policy, *, curriculum: bool) -> RunResult:
+    """Train `task` with `policy` through `RLScheduler`, and `CurriculumSampler` if `curriculum`."""
+    model, optimizer, loader = _start(task, seed)
+    config = task.config
+    scheduler = RLScheduler(
+        optimizer, config.num_steps, policy, num_decisions=config.num_decisions, on_event=lambda event: None
+    )
+    if curriculum:
+        sampler = CurriculumSampler(task.buckets, config.batch_size, scheduler, seed=seed)
+        loader = DataLoader(task.train, batch_sampler=sampler)
+    losses, rates, weights = [], [], []
+    batches = iter(loader)
+    for _ in range(config.num_steps):
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+            batch = next(batches)
+        per_example = task.loss(model, batch)
+        optimizer.zero_grad()
+        per_example.mean().backward()
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        weights.append(scheduler.bucket_weights if curriculum else np.zeros(0))
+        losses.append(float(per_example.detach().mean()))
+        optimizer.step()
+        scheduler.step(per_example)
+    return RunResult(_test_loss(task, model), np.array(losses), np.array(rates), np.array(weights))
+
+
+def _start(task: Task, seed: int) -> tuple[torch.nn.Module, Optimizer, DataLoader]:
+    """Model, optimizer and a shuffled loader; every method gets the same ones for the same seed."""
+    model = task.make_model(torch.Generator().manual_seed(seed))
+    shuffled = RandomSampler(task.train, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+    batches = BatchSampler(shuffled, task.config.batch_size, drop_last=True)
+    return model, task.make_optimizer(model), DataLoader(task.train, batch_sampler=batches)
+
+
+def _test_loss(task: Task, model: torch.nn.Module) -> float:
+    model.eval()
+    with torch.no_grad():
+        loss = float(task.loss(model, task.test).mean())
+    return max(loss, FLOOR) if math.isfinite(loss) else math.inf
