@@ -36,7 +36,7 @@ def load_checkpoint(path: Path, model: SchedulePPO) -> dict[str, Any]:
         model.policy.optimizer.load_state_dict(state["optimizer"])
         model.num_timesteps = state["num_timesteps"]
         extra: dict[str, Any] = state["extra"]
-    except Exception as error:  # noqa: BLE001 (torch.load raises many kinds for a damaged file)
+    except Exception as error:
         raise ValueError(
             f"cannot resume from {path} ({type(error).__name__}: {error}): start afresh in another folder."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,7 +94,7 @@ class BucketEquivariantPolicy(ActorCriticPolicy):
         super()._build(lr_schedule)
         actor = self.mlp_extractor.actor
         for head in (actor.lr_head, actor.bucket_head[1]):
-            nn.init.orthogonal_(head.weight, gain=0.01)
+            head.apply(partial(self.init_weights, gain=0.01))
         # The actor's heads already give the mean action.
         self.action_net = nn.Identity()
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,9 @@ def train(
         gain = best = float("-inf")
 
     while model.iteration < config.iterations:
-        model.learn(model.n_envs * model.n_steps, reset_num_timesteps=False, log_interval=None)
+        model.learn(
+            model.n_envs * model.n_steps, reset_num_timesteps=False, log_interval=config.iterations + 1
+        )
         if model.iteration % config.evaluate_every == 0 or model.iteration == config.iterations:
             candidate = export_policy(model, config.action)
             returns = episode_returns(candidate.act, evaluation_env, seeds)
@@ -161,7 +163,9 @@ def _claim(out: Path, config: TrainConfig, resume: bool) -> None:
     stored, settings = out / "config.json", json.loads(json.dumps(dataclasses.asdict(config)))
     if not resume:
         if (out / "checkpoint.pt").exists():
-            raise FileExistsError(f"{out} holds a training run: pass --resume to continue it, or another --out.")
+            raise FileExistsError(
+                f"{out} holds a training run: pass --resume to continue it, or another --out."
+            )
         write_atomically(stored, json.dumps(settings, indent=2).encode())
         return
     if not (out / "checkpoint.pt").exists() or not stored.exists():
@@ -169,7 +173,9 @@ def _claim(out: Path, config: TrainConfig, resume: bool) -> None:
     before = json.loads(stored.read_text())
     if before != settings:
         changed = sorted(name for name in settings if before.get(name) != settings[name])
-        raise ValueError(f"{out} was started with other settings of {', '.join(changed)}: resume with the same.")
+        raise ValueError(
+            f"{out} was started with other settings of {', '.join(changed)}: resume with the same."
+        )
 
 
 def _make_model(config: TrainConfig, interface: PolicyInterface) -> SchedulePPO:
@@ -193,8 +199,9 @@ def _make_model(config: TrainConfig, interface: PolicyInterface) -> SchedulePPO:
 
 
 def _mean_return(model: SchedulePPO) -> float:
-    episodes = model.ep_info_buffer or []
-    return float(np.mean([episode["r"] for episode in episodes])) if episodes else float("nan")
+    episodes: Iterable[dict[str, float]] = model.ep_info_buffer or ()
+    returns = [episode["r"] for episode in episodes]
+    return float(np.mean(returns)) if returns else float("nan")
 
 
 def _log(model: SchedulePPO, progress: Progress) -> None:

@@ -19,18 +19,20 @@ def integer(name: str, value: Any, low: int, high: int | None = None, remedy: st
     """`value` as an `int` in [low, high]; TypeError if it is no integer, ValueError outside the range."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(_message(name, "an integer", f"{value!r} ({type(value).__name__})", remedy))
+    value = int(value)
     if value < low or (high is not None and value > high):
-        raise ValueError(_message(name, f"an integer {_interval(low, high)}", repr(int(value)), remedy))
-    return int(value)
+        raise ValueError(_message(name, f"an integer {_interval(low, high)}", repr(value), remedy))
+    return value
 
 
 def real(name: str, value: Any, low: float, high: float = math.inf, remedy: str = "") -> float:
     """`value` as a finite `float` in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(_message(name, "a number", f"{value!r} ({type(value).__name__})", remedy))
+    value = float(value)
     if not math.isfinite(value) or not low <= value <= high:
         raise ValueError(_message(name, f"a finite number {_interval(low, high)}", repr(value), remedy))
-    return float(value)
+    return value
 
 
 def choice(name: str, value: Any, options: Collection[str], remedy: str = "") -> str:

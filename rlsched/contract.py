@@ -246,7 +246,10 @@ class Controller(Protocol):
     State goes in and comes out, and holds only arrays, so that it can be saved and branched.
     """
 
-    reads: frozenset[str]
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields of `Window` it uses."""
+        ...
 
     def init(self, spec: RunSpec) -> State:
         """The state before a run's first step."""

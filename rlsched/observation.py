@@ -85,7 +85,7 @@ def init(spec: RunSpec) -> State:
 
 
 def has_loss(window: Window) -> Array:
-    """(R,) whether the window has a loss that the features are defined for: measured, finite, not negative."""
+    """(R,) whether the window has a loss that features are defined for: measured, finite, not negative."""
     return np.isfinite(window.loss) & (window.loss >= 0)
 
 

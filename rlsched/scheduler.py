@@ -96,6 +96,10 @@ class RLScheduler(LRScheduler):
             )
         self._sampler: CurriculumSampler | None = None
         self._monitor = Monitor(optimizer, self._controller.reads)
+        self._state: State = {}
+        self._history: list[dict[str, Any]] = []
+        self._lr_scale: Array = np.ones((1, 1))
+        self._bucket_weights: Array = np.ones((1, 1))
         super().__init__(optimizer)
 
     def _initial_step(self) -> None:
@@ -130,7 +134,7 @@ class RLScheduler(LRScheduler):
             raise ValueError(f"loss must be one finite number, got {loss!r}.")
         self._monitor.report_validation(float(losses[0]))
 
-    def step(self, loss: float | Tensor | Array | None = None) -> None:  # type: ignore[override]
+    def step(self, loss: float | Tensor | Array | None = None) -> None:
         """Account for one optimizer step and set the learning rate of the next.
 
         Args:
@@ -239,8 +243,8 @@ class RLScheduler(LRScheduler):
     def _restart(self) -> None:
         """Begin the run: the opening."""
         self._spec = self._make_spec()
-        self._state: State = self._controller.init(self._spec)
-        self._history: list[dict[str, Any]] = []
+        self._state = self._controller.init(self._spec)
+        self._history = []
         self._decision = 0
         self._diverging = False
         self._decide(Window.opening(self._spec))
@@ -297,8 +301,8 @@ class RLScheduler(LRScheduler):
         if self.last_epoch == self.num_steps + 1:
             self._emit(
                 "past_end",
-                f"step {self.last_epoch} is beyond num_steps={self.num_steps}: the learning rate stays at its "
-                "final value. Give num_steps the optimizer steps of the whole run.",
+                f"step {self.last_epoch} is beyond num_steps={self.num_steps}: the learning rate stays at "
+                "its final value. Give num_steps the optimizer steps of the whole run.",
             )
 
     def _emit(self, kind: str, message: str) -> None:

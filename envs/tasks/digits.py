@@ -30,7 +30,9 @@ class DigitsConfig(TaskConfig):
         label_noise: share of training labels drawn at random, in [0, 0.9].
         noisy_validation: whether validation labels are as noisy as the training labels.
         imbalance: examples of the rarest class relative to the commonest, in (0, 1].
-        width, depth, activation: of the MLP.
+        width: hidden units of each hidden layer of the MLP.
+        depth: hidden layers, 0 for a linear model.
+        activation: "relu", "tanh" or "gelu".
     """
 
     num_classes: int = 10
@@ -66,7 +68,8 @@ class Digits:
     Attributes:
         num_buckets: buckets by difficulty.
         misjudged: largest factor between the base learning rate and a sensible one, at least 1.
-        min_steps, max_steps: range of the number of optimizer steps, log-uniform.
+        min_steps: fewest optimizer steps; their number is log-uniform.
+        max_steps: most optimizer steps.
     """
 
     num_buckets: int = 4
@@ -96,7 +99,7 @@ class Digits:
             num_buckets=self.num_buckets,
             num_classes=int(rng.integers(2, 11)),
             num_features=round(_log_uniform(rng, 8, 64)),
-            num_examples=round(_log_uniform(rng, 60, 1000)),
+            num_examples=round(_log_uniform(rng, 80, 1000)),
             label_noise=float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0.0,
             noisy_validation=bool(rng.random() < 0.25),
             imbalance=float(_log_uniform(rng, 0.1, 1.0)) if rng.random() < 0.5 else 1.0,
@@ -123,7 +126,9 @@ class Digits:
         mean, deviation = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
         x = np.clip((x - mean) / deviation, -6.0, 6.0)
 
-        noisy = np.where(rng.random(len(y)) < config.label_noise, rng.integers(config.num_classes, size=len(y)), y)
+        noisy = np.where(
+            rng.random(len(y)) < config.label_noise, rng.integers(config.num_classes, size=len(y)), y
+        )
         sizes = [config.num_features, *[config.width] * config.depth, config.num_classes]
         return Task(
             config=config,

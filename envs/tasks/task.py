@@ -77,13 +77,12 @@ class Task:
 
 
 class TaskFamily(Protocol):
-    """A distribution of tasks.
+    """A distribution of tasks."""
 
-    Attributes:
-        num_buckets: buckets K of every task of the family.
-    """
-
-    num_buckets: int
+    @property
+    def num_buckets(self) -> int:
+        """Buckets K of every task of the family."""
+        ...
 
     def sample(self, rng: np.random.Generator) -> TaskConfig:
         """Settings of one task, drawn from `rng` alone."""

@@ -21,7 +21,7 @@ CLIP = 5.0
 def tensor_shapes(trunk: int, bucket: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a network with `trunk` and `bucket` hidden units."""
     run, per_bucket = len(RUN_FEATURES), len(BUCKET_FEATURES)
-    normalizer = {
+    normalizer: dict[str, tuple[int, ...]] = {
         f"normalizer.{part}_{statistic}": (size,)
         for part, size in (("run", run), ("bucket", per_bucket))
         for statistic in ("low", "high", "mean", "std")
@@ -34,8 +34,8 @@ def tensor_shapes(trunk: int, bucket: int) -> dict[str, tuple[int, ...]]:
         "bucket_head.0": (bucket, trunk + bucket),
         "bucket_head.1": (1, bucket),
     }
-    weights = {f"{name}.weight": shape for name, shape in layers.items()}
-    biases = {f"{name}.bias": (shape[0],) for name, shape in layers.items()}
+    weights: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in layers.items()}
+    biases: dict[str, tuple[int, ...]] = {f"{name}.bias": (shape[0],) for name, shape in layers.items()}
     return normalizer | weights | biases
 
 

@@ -1,0 +1,48 @@
+"""The `rlsched` command line: one module per command, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "learn a schedule policy by PPO and export it",
+    "inspect": "show what a policy file says of its policy",
+    "demo": "train a small policy, and use it on data it never saw",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that `arguments` (by default the process's) name; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(_usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"rlsched: no command {name!r}.\n\n{_usage()}", file=sys.stderr)
+        return 2
+    try:
+        import tyro
+
+        command = importlib.import_module(f"rlsched.experiments.{name}").main
+        tyro.cli(command, prog=f"rlsched {name}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
+    except ModuleNotFoundError as error:
+        print(f"rlsched: {error.name} is missing: pip install 'rlsched[train,plots]'", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"rlsched {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nrlsched {name}: stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _usage() -> str:
+    commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    return f"usage: rlsched COMMAND [OPTIONS]\n\n{commands}\n\nrlsched COMMAND --help shows the options."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
