@@ -140,9 +140,7 @@ def train(
         gain = best = float("-inf")
 
     while model.iteration < config.iterations:
-        model.learn(
-            model.n_envs * model.n_steps, reset_num_timesteps=False, log_interval=config.iterations + 1
-        )
+        model.learn(model.n_envs * model.n_steps, reset_num_timesteps=False)
         if model.iteration % config.evaluate_every == 0 or model.iteration == config.iterations:
             candidate = export_policy(model, config.action)
             returns = episode_returns(candidate.act, evaluation_env, seeds)
@@ -205,8 +203,7 @@ def _mean_return(model: SchedulePPO) -> float:
 
 
 def _log(model: SchedulePPO, progress: Progress) -> None:
-    """Write stable-baselines3's `train/` scalars of this iteration and our own."""
-    model.logger.record("rollout/mean_return", progress.mean_return)
+    """Write this iteration's `train/` scalars, which stable-baselines3 has recorded, and our own."""
     if np.isfinite(progress.gain):
         model.logger.record("evaluation/gain_over_linear", progress.gain)
     model.logger.dump(model.num_timesteps)

@@ -26,8 +26,8 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
     """One episode is one training run; one step is the stretch between two decisions.
 
     `reset` draws a task, builds it and trains the opening (one step, at the default schedule), so that the
-    first observation already rests on telemetry. Each `step` decodes the action (`rlsched.action.ActionSpec`),
-    trains until the next decision and observes. The code that observes and decodes is the code that the
+    first observation already rests on telemetry. Each `step` decodes the action (see
+    `rlsched.action.ActionSpec`), trains until the next decision and observes. The code that observes and decodes is the code that the
     exported policy runs in a user's training.
 
     Observation, `Box` of shape (25 + 6 K,), float32, for K buckets. ln is the natural logarithm; what has no

@@ -91,7 +91,7 @@ def compare(policy: Policy, seeds: int) -> Results:
                             batch_size=16,
                             optimizer="adam",
                             base_lr=BASE_LR * factor,
-                        )  # fmt: skip
+                        )
                     )
                     for method in methods:
                         result = (

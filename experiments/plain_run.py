@@ -1,4 +1,4 @@
-"""A plain PyTorch run on a task, scheduled by torch's own schedulers or by rlsched: what a user would write."""
+"""Plain PyTorch runs on a task, with torch's own schedulers or with rlsched: what a user would write."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class RunSpec:
         return (self.decision_steps < self.num_steps[:, None]).sum(axis=1)
 
     def boundary(self, index: Array) -> Array:
-        """(R,) step at which window `index` (R,) begins; window 0 is the opening, the end of the last is T."""
+        """(R,) step at which window `index` (R,) begins; window 0 is the opening, past the last it is T."""
         zero = np.zeros((self.num_runs, 1), dtype=self.decision_steps.dtype)
         bounds = np.concatenate([zero, self.decision_steps, self.num_steps[:, None]], axis=1)
         return np.take_along_axis(bounds, np.minimum(index, bounds.shape[1] - 1)[:, None], axis=1)[:, 0]

@@ -156,7 +156,7 @@ class Monitor:
         self._gradients[self._step - self._start] = (math.sqrt(max(norm, 0.0)), ratio, cosine)
 
     def _snapshot(self, select: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """A flat float copy of `select(parameter)`, evenly subsampled, over all parameters with a gradient."""
+        """A flat float copy of `select(parameter)`, evenly subsampled, over parameters with a gradient."""
         parameters = [p for p in self._parameters() if p.grad is not None and not p.grad.is_sparse]
         if not parameters:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -112,7 +113,7 @@ def mlp(sizes: list[int], activation: type[nn.Module], generator: torch.Generato
     Weights and biases of a layer with n inputs are uniform in [-1/sqrt(n), 1/sqrt(n)].
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes):
         layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
         for parameter in layer.parameters():
             nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
