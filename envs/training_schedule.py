@@ -27,8 +27,8 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
 
     `reset` draws a task, builds it and trains the opening (one step, at the default schedule), so that the
     first observation already rests on telemetry. Each `step` decodes the action (see
-    `rlsched.action.ActionSpec`), trains until the next decision and observes. The code that observes and decodes is the code that the
-    exported policy runs in a user's training.
+    `rlsched.action.ActionSpec`), trains until the next decision and observes. The code that observes and
+    decodes is the code that the exported policy runs in a user's training.
 
     Observation, `Box` of shape (25 + 6 K,), float32, for K buckets. ln is the natural logarithm; what has no
     value yet is 0:
@@ -86,10 +86,13 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
         self.run = TorchRun(task)
         self.run.reset(run_seed)
         self._feedback = config.feedback
-        self._first_loss = self._last_log_loss = math.nan
+        self._first_loss = 1.0
         window = Window.opening(self.run.spec)
         self._state, decision = self.interface.default(self.interface.init(self.run.spec), window)
-        seen, _ = self._advance(window, decision.lr_scale[0], decision.bucket_weights[0])
+        seen, finite = self._advance(window, decision.lr_scale[0], decision.bucket_weights[0])
+        # A run that diverges in its opening has nothing to refer to: it ends at the next step.
+        self._first_loss = max(self._validation, 1e-12) if finite else 1.0
+        self._last_log_loss = 0.0
         return seen, self._info() | {"task": config, "run_seed": run_seed}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
@@ -109,8 +112,6 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
         self._window = self.run.advance(int(window.steps_ahead[0]), lr_scale, weights)
         self._validation = self.run.validation_loss()
         finite = int(self._window.nonfinite[0]) == 0 and math.isfinite(self._validation)
-        if math.isnan(self._first_loss):
-            self._first_loss = max(self._validation, 1e-12) if finite else 1.0
         self._last_log_loss = self._log_loss() if finite else LOSS_CEILING
         if self._feedback and finite:
             self._window = self._window.replace(validation_loss=np.array([self._validation]))

@@ -15,7 +15,7 @@ from rlsched.policy import Policy
 
 def main(
     out: Path,
-    config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes],
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")],
     resume: bool = False,
 ) -> None:
     """Learn a schedule policy by PPO and export it.

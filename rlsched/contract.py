@@ -92,7 +92,7 @@ class RunSpec:
                 raise ValueError(
                     f"bucket_difficulty must be {shares.size} ranks in [0, 1], got {difficulty.tolist()}."
                 )
-        lr = _check.vector("base_lr", np.atleast_1d(np.asarray(base_lr, dtype=np.float64)))
+        lr = _check.vector("base_lr", [base_lr] if np.ndim(base_lr) == 0 else base_lr)
         if (lr < 0).any():
             raise ValueError(f"base_lr must be >= 0, got {lr.min()}.")
         if batch_size is not None:

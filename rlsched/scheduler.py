@@ -146,7 +146,7 @@ class RLScheduler(LRScheduler):
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
         """
         losses = _as_losses("loss", loss)
-        if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", True):
+        if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", False):
             warnings.warn(
                 "scheduler.step() was called before optimizer.step(): call it after, or the first learning "
                 "rate of the schedule is skipped.",
@@ -197,6 +197,7 @@ class RLScheduler(LRScheduler):
             "num_decisions": self.num_decisions,
             "decision": self._decision,
             "window_start": self._window_start,
+            "window_end": self._window_end,
             "diverging": self._diverging,
             "lr_scale": torch.from_numpy(self._lr_scale.copy()),
             "bucket_weights": torch.from_numpy(self._bucket_weights.copy()),
@@ -222,6 +223,7 @@ class RLScheduler(LRScheduler):
         self._spec = self._make_spec()
         self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["_step_count"]
         self._decision, self._window_start = state_dict["decision"], state_dict["window_start"]
+        self._window_end = state_dict["window_end"]
         self._diverging = state_dict["diverging"]
         self._lr_scale, self._bucket_weights = state_dict["lr_scale"].numpy().copy(), weights.copy()
         self._state = _to_arrays(state_dict["controller"])
@@ -270,6 +272,7 @@ class RLScheduler(LRScheduler):
         self._lr_scale, self._bucket_weights = decision.lr_scale, decision.bucket_weights
         self._window_start = int(window.step[0])
         steps_ahead = int(window.steps_ahead[0])
+        self._window_end = self._window_start + steps_ahead
         self._monitor.begin(self._window_start, steps_ahead, self._spec.num_buckets)
         scale = float(self._lr_scale[0, 0])
         self._history.append(
@@ -281,10 +284,6 @@ class RLScheduler(LRScheduler):
                 "loss": float(window.loss[0]),
             }
         )
-
-    @property
-    def _window_end(self) -> int:
-        return int(self._spec.boundary(np.array([self._decision + 1]))[0])
 
     def _apply(self) -> None:
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):

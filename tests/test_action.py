@@ -1,0 +1,76 @@
+"""From actions to learning rates and bucket weights, against the formulas worked out by hand."""
+
+import numpy as np
+import pytest
+
+from rlsched import RunSpec, Window
+from rlsched.action import ActionSpec
+
+RUN = RunSpec.single(100, 10, 0.1, adaptive=True, bucket_shares=[0.5, 0.3, 0.2])
+STEER = np.array([True])
+
+
+def at(decision: int) -> Window:
+    index = np.array([decision])
+    return Window.opening(RUN).replace(decision=index, step=RUN.boundary(index))
+
+
+def decode(action, decision=5, spec=None, state=None, steer=STEER):
+    spec = spec or ActionSpec()
+    return spec.decode(state or spec.init(RUN), at(decision), np.array([action]), steer)
+
+
+def test_zero_action_is_linear_decay_after_the_warmup():
+    for decision in range(3, 11):
+        _, decided = decode([0.0, 0, 0, 0], decision)
+        np.testing.assert_allclose(decided.lr_scale, 1.0 - at(decision).progress_ahead(), rtol=1e-12)
+        np.testing.assert_allclose(decided.bucket_weights, RUN.bucket_shares, rtol=1e-12)
+
+
+def test_the_warmup_rises_by_one_move_a_decision():
+    scales = [decode([0.0, 0, 0, 0], decision)[1].lr_scale[0, 0] for decision in range(4)]
+    undecayed = np.array(scales) / (1.0 - np.array([0, 1, 2, 4]) / 100)
+    np.testing.assert_allclose(np.log10(undecayed), [-2.1, -1.4, -0.7, 0.0], atol=1e-12)
+
+
+def test_moves_add_up_and_are_clipped():
+    spec, window = ActionSpec(max_log_scale=1.0), at(5)
+    state = spec.init(RUN)
+    for move, expected in ((1.0, 0.7), (9.0, 1.0), (-0.5, 0.65)):
+        state, decided = spec.decode(state, window, np.array([[move, 0, 0, 0]]), STEER)
+        assert state["log_scale"][0] == pytest.approx(expected)
+        assert state["last_move"][0] == np.clip(move, -1, 1)
+        assert decided.lr_scale[0, 0] == pytest.approx(10**expected * (1 - window.progress[0]))
+
+
+def test_bucket_weights_are_a_floored_softmax_about_the_shares():
+    _, decided = decode([0.0, 1.0, 0.0, -1.0])
+    shares = np.array([0.5, 0.3, 0.2])
+    raw = shares * np.exp([4.0, 0.0, -4.0])
+    np.testing.assert_allclose(decided.bucket_weights[0], 0.98 * raw / raw.sum() + 0.02 * shares, rtol=1e-12)
+
+
+def test_no_bucket_starves():
+    _, decided = decode([0.0, 1.0, -1.0, -1.0])
+    assert (decided.bucket_weights[0] >= 0.02 * np.array([0.5, 0.3, 0.2])).all()
+    assert decided.bucket_weights.sum() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_run_that_cannot_be_steered_keeps_its_mixture():
+    _, decided = decode([0.0, 1.0, -1.0, 1.0], steer=np.array([False]))
+    np.testing.assert_array_equal(decided.bucket_weights, RUN.bucket_shares)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"max_move": 0.0}, ValueError, "max_move must be a finite number in"),
+        ({"max_move": "big"}, TypeError, "max_move must be a number, got 'big'"),
+        ({"bucket_floor": 2.0}, ValueError, "bucket_floor must be a finite number in"),
+        ({"warmup_decisions": 2.5}, TypeError, "warmup_decisions must be an integer"),
+        ({"max_logit": float("nan")}, ValueError, "max_logit must be a finite number"),
+    ],
+)
+def test_bad_settings_are_refused(fields, error, words):
+    with pytest.raises(error, match=words):
+        ActionSpec(**fields)

@@ -1,0 +1,157 @@
+"""Buckets, draws, difficulty and the sampler."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from rlsched import Buckets, CurriculumSampler, linear_probe_scores
+from rlsched.draws import BucketDraws
+
+BUCKETS = Buckets.from_scores(np.arange(100.0), count=4)
+NOT_BUCKETS: Any = np.zeros(3)
+
+
+def test_scores_make_quantiles():
+    buckets = Buckets.from_scores(np.random.default_rng(0).standard_normal(103), count=4)
+    assert sorted(buckets.sizes.tolist()) == [25, 26, 26, 26]
+    assert buckets.difficulty.tolist() == [0, 1 / 3, 2 / 3, 1]
+    assert buckets.shares.sum() == pytest.approx(1.0)
+
+
+def test_buckets_are_ordered_by_difficulty():
+    scores = np.random.default_rng(0).standard_normal(100)
+    ids = Buckets.from_scores(scores, count=5).ids
+    assert all(scores[ids == k].max() < scores[ids == k + 1].min() for k in range(4))
+
+
+def test_groups_keep_their_members_and_have_no_order():
+    buckets = Buckets.from_groups(np.array([10, -1, 10, 5]))
+    assert buckets.ids.tolist() == [2, 0, 2, 1]
+    assert buckets.difficulty.tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Buckets.from_scores([]), ValueError, "scores must be a non-empty"),
+        (lambda: Buckets.from_scores([1.0, np.nan]), ValueError, "scores must be finite.*index 1"),
+        (lambda: Buckets.from_scores(["a"]), TypeError, "scores must be a one-dimensional"),
+        (
+            lambda: Buckets.from_scores([1.0, 2.0], count=3),
+            ValueError,
+            r"count must be an integer in \[1, 2\]",
+        ),
+        (lambda: Buckets.from_groups([0.5]), ValueError, "ids must be integers"),
+        (lambda: Buckets.from_groups([[1]]), ValueError, "ids must be a non-empty one-dimensional"),
+        (lambda: CurriculumSampler(NOT_BUCKETS, 2), TypeError, "buckets must be an rlsched.Buckets"),
+        (lambda: CurriculumSampler(BUCKETS, 0), ValueError, "batch_size must be an integer in"),
+        (lambda: CurriculumSampler(BUCKETS, 101), ValueError, "batch_size must be an integer in"),
+        (lambda: CurriculumSampler(BUCKETS, 8, seed=-1), ValueError, "seed must be an integer >= 0"),
+        (
+            lambda: CurriculumSampler(BUCKETS, 8).set_weights([1.0]),
+            ValueError,
+            "weights must be 4 non-negative",
+        ),
+        (lambda: CurriculumSampler(BUCKETS, 8).set_weights([0.0] * 4), ValueError, "not all zero"),
+        (lambda: linear_probe_scores(np.zeros((0, 2)), []), ValueError, "features must be a non-empty"),
+        (lambda: linear_probe_scores(np.ones((2, 1)), [0]), ValueError, "labels must have one entry per"),
+    ],
+)
+def test_bad_input_is_refused(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_counts_follow_the_weights_within_one():
+    draws, weights = BucketDraws(BUCKETS, 32, seed=0), np.array([0.1, 0.2, 0.3, 0.4])
+    counts = np.array([np.bincount(draws.draw(weights)[1], minlength=4) for _ in range(400)])
+    assert (np.abs(counts - 32 * weights) < 1).all()
+    np.testing.assert_allclose(counts.mean(axis=0), 32 * weights, atol=0.1)
+
+
+def test_drawn_examples_belong_to_their_buckets():
+    indices, ids = BucketDraws(BUCKETS, 64, seed=0).draw(np.array([0.7, 0.0, 0.1, 0.2]))
+    np.testing.assert_array_equal(BUCKETS.ids[indices], ids)
+    assert (ids != 1).all()
+
+
+def test_natural_weights_are_a_pass_over_the_data():
+    draws = BucketDraws(BUCKETS, 20, seed=0)
+    drawn = np.concatenate([draws.draw(BUCKETS.shares)[0] for _ in range(5)])
+    assert sorted(drawn.tolist()) == list(range(100))
+
+
+def test_a_bucket_larger_than_its_data_repeats_it_evenly():
+    draws = BucketDraws(BUCKETS, 100, seed=0)
+    indices, _ = draws.draw(np.array([1.0, 0.0, 0.0, 0.0]))
+    assert np.bincount(indices).tolist() == [4] * 25
+
+
+def test_equal_seeds_give_equal_draws_and_others_do_not():
+    one, two, other = (BucketDraws(BUCKETS, 16, seed) for seed in (3, 3, 4))
+    first = [one.draw(BUCKETS.shares)[0] for _ in range(10)]
+    assert np.array_equal(first, [two.draw(BUCKETS.shares)[0] for _ in range(10)])
+    assert not np.array_equal(first, [other.draw(BUCKETS.shares)[0] for _ in range(10)])
+
+
+def test_difficulty_finds_the_mislabelled():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=300)
+    features = 2.0 * np.eye(3)[labels] + 0.5 * rng.standard_normal((300, 3))
+    noisy = labels.copy()
+    noisy[:30] = (labels[:30] + 1) % 3
+    worst = np.argsort(linear_probe_scores(features, noisy))[-30:]
+    assert np.isin(worst, np.arange(30)).mean() > 0.9
+
+
+def test_difficulty_is_the_left_out_residual():
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((20, 2)), np.arange(20) % 2
+    scores = linear_probe_scores(x, labels, ridge=0.5)
+    design, target = np.c_[x, np.ones(20)], np.eye(2)[labels]
+    for i in range(20):
+        rest = np.delete(np.arange(20), i)
+        a = design[rest].T @ design[rest] + 0.5 * np.eye(3)
+        predicted = design[i] @ np.linalg.solve(a, design[rest].T @ target[rest])
+        assert scores[i] == pytest.approx(np.linalg.norm(target[i] - predicted))
+
+
+def test_a_loader_draws_with_the_sampler():
+    sampler = CurriculumSampler(BUCKETS, 10, seed=1)
+    sampler.set_weights([0.0, 0.0, 0.0, 2.0])
+    batches = list(DataLoader(TensorDataset(torch.arange(100)), batch_sampler=sampler))
+    assert len(batches) == len(sampler) == 10
+    assert all((batch[0] >= 75).all() for batch in batches)
+
+
+def test_a_sampler_continues_from_its_state():
+    one, other = CurriculumSampler(BUCKETS, 7, seed=1), CurriculumSampler(BUCKETS, 7, seed=99)
+    one.set_weights([0.1, 0.2, 0.3, 0.4])
+    for _ in range(23):
+        one.draw()
+    other.load_state_dict(one.state_dict())
+    for _ in range(30):
+        np.testing.assert_array_equal(one.draw(), other.draw())
+        np.testing.assert_array_equal(one.take_bucket_ids(None), other.take_bucket_ids(None))
+
+
+def test_a_state_of_other_buckets_is_refused():
+    state = CurriculumSampler(Buckets.from_scores(np.arange(100.0), count=2), 7).state_dict()
+    with pytest.raises(ValueError, match="the state is of 2 buckets, this stream has 4"):
+        CurriculumSampler(BUCKETS, 7).load_state_dict(state)
+
+
+def test_losses_are_credited_to_the_batches_in_order():
+    sampler = CurriculumSampler(BUCKETS, 8, seed=0)
+    drawn = [BUCKETS.ids[sampler.draw()] for _ in range(4)]
+    np.testing.assert_array_equal(sampler.take_bucket_ids(8), drawn[0])
+    # Two batches accumulated into one step, then a step without per-example losses.
+    np.testing.assert_array_equal(sampler.take_bucket_ids(16), np.concatenate(drawn[1:3]))
+    np.testing.assert_array_equal(sampler.take_bucket_ids(None), drawn[3])
+    assert sampler.take_bucket_ids(8) is None
+    sampler.draw()
+    with pytest.raises(ValueError, match=r"one value per example of the step's batches \(8\), got 5"):
+        sampler.take_bucket_ids(5)

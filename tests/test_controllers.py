@@ -1,0 +1,95 @@
+"""The policy controller and the guard."""
+
+import numpy as np
+import pytest
+
+from rlsched import Constant, Guard, Linear, PolicyController, RunSpec, Window
+from tests.policies import random_policy
+
+RUN = RunSpec.single(100, 10, 0.1, adaptive=True, bucket_shares=[0.5, 0.5])
+
+
+def windows(losses, run=RUN):
+    """One window a decision, the first without telemetry."""
+    for decision, loss in enumerate([np.nan, *losses]):
+        index = np.array([decision])
+        yield Window.opening(run).replace(
+            decision=index,
+            step=run.boundary(index),
+            loss=np.array([loss]),
+            bucket_loss=loss * np.linspace(0.5, 1.5, run.num_buckets)[None],
+            nonfinite=np.array([int(loss == np.inf)]),
+        )
+
+
+def run_through(controller, losses, run=RUN):
+    state, decisions = controller.init(run), []
+    for window in windows(losses, run):
+        state, decision = controller.decide(state, window)
+        decision.check(window)
+        decisions.append((window, decision))
+    return decisions
+
+
+def test_without_losses_a_policy_is_linear_decay_after_the_warmup():
+    decisions = run_through(PolicyController(random_policy(1)), [np.nan] * 10)
+    for window, decision in decisions[3:]:
+        np.testing.assert_allclose(decision.lr_scale, 1.0 - window.progress_ahead(), rtol=1e-12)
+    for _, decision in decisions:
+        np.testing.assert_array_equal(decision.bucket_weights, RUN.bucket_shares)
+
+
+def test_a_policy_answers_to_the_losses():
+    falling = run_through(PolicyController(random_policy(1)), list(np.linspace(2, 1, 10)))
+    rising = run_through(PolicyController(random_policy(1)), list(np.linspace(2, 9, 10)))
+    assert falling[-1][1].lr_scale[0, 0] != rising[-1][1].lr_scale[0, 0]
+    assert (falling[-1][1].bucket_weights != RUN.bucket_shares).any()
+
+
+@pytest.mark.parametrize("loss", [-1.0, np.inf])
+def test_a_loss_the_features_are_not_defined_for_holds_the_policy(loss):
+    decisions = run_through(PolicyController(random_policy(1)), [2.0, 2.0, 2.0, loss, loss])
+    relative = [d.lr_scale[0, 0] / (1 - w.progress[0]) for w, d in decisions]
+    assert relative[4] == pytest.approx(relative[3] if loss < 0 else relative[4])
+    assert relative[5] == pytest.approx(relative[4])
+
+
+def test_the_guard_backs_off_compounds_and_recovers():
+    decisions = run_through(Guard(Constant()), [1.0, np.inf, np.inf, 1.0, 1.0, 1.0])
+    assert [d.lr_scale[0, 0] for _, d in decisions] == pytest.approx([1, 1, 0.1, 0.01, 0.1, 1, 1])
+
+
+def test_the_guard_continues_the_last_schedule_from_where_it_is():
+    guard = Guard(Linear())
+    state, _ = guard.decide(guard.init(RUN), next(iter(windows([]))))
+    index = np.array([8])
+    window = Window.opening(RUN).replace(decision=index, step=RUN.boundary(index))
+    state, planned = guard.decide(state, window)
+    hit = window.replace(step=window.step + 3, nonfinite=np.array([1]), loss=np.array([np.inf]))
+    _, held = guard.decide(state, hit)
+    left = int(hit.steps_ahead[0])
+    np.testing.assert_allclose(held.lr_scale[0, :left], 0.1 * planned.lr_scale[0, 3 : 3 + left])
+
+
+def test_what_the_guard_hides_does_not_reach_the_policy():
+    policy = PolicyController(random_policy(1))
+    clean = run_through(Guard(policy), [2.0, 1.9, 1.8, 1.7])
+    assert all(
+        np.array_equal(one.lr_scale, other.lr_scale)
+        for (_, one), (_, other) in zip(clean, run_through(policy, [2.0, 1.9, 1.8, 1.7]), strict=True)
+    )
+    guard = Guard(policy)
+    state = guard.init(RUN)
+    *seen, last = windows([2.0, 1.9, 1.8])
+    for window in seen:
+        state, _ = guard.decide(state, window)
+    before = state["controller"]
+    after, _ = guard.decide(state, last.replace(nonfinite=np.array([1]), loss=np.array([np.inf])))
+    for part in ("observation", "action"):
+        for name, value in after["controller"][part].items():
+            np.testing.assert_array_equal(value, before[part][name])
+
+
+def test_a_bad_backoff_is_refused():
+    with pytest.raises(ValueError, match="backoff must be a finite number in"):
+        Guard(Linear(), backoff=1.5)

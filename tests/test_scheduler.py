@@ -1,0 +1,356 @@
+"""The scheduler in PyTorch loops: contracts of LRScheduler, telemetry, guard, state."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch.utils.data import DataLoader, TensorDataset
+
+from rlsched import Buckets, Constant, Cosine, CurriculumSampler, Event, Linear, RLScheduler
+from rlsched.monitor import Monitor
+from tests.policies import random_policy
+
+
+def start(lr=0.05, momentum=0.9, seed=0):
+    model = nn.Linear(6, 3)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(seed)))
+    return model, torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
+
+
+def batch(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(16, 6, generator=generator), torch.randint(3, (16,), generator=generator)
+
+
+def train(model, optimizer, scheduler, steps, first=0, report=lambda losses: losses.mean()):
+    rates = []
+    for step in range(first, first + steps):
+        x, y = batch(step)
+        losses = nn.functional.cross_entropy(model(x), y, reduction="none")
+        optimizer.zero_grad()
+        losses.mean().backward()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(report(losses))
+    return rates
+
+
+def test_it_is_an_lrscheduler_and_a_cosine_is_a_cosine():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 50, controller=Cosine())
+    assert isinstance(scheduler, LRScheduler)
+    twin = torch.optim.SGD([torch.zeros(1)], lr=0.05)
+    reference = CosineAnnealingLR(twin, T_max=50)
+    expected = []
+    for _ in range(50):
+        expected.append(twin.param_groups[0]["lr"])
+        twin.step()
+        reference.step()
+    np.testing.assert_allclose(train(model, optimizer, scheduler, 50), expected, rtol=1e-9)
+    assert scheduler.get_last_lr() == [optimizer.param_groups[0]["lr"]]
+    assert scheduler.last_epoch == 50
+
+
+def test_without_losses_a_policy_is_linear_decay_after_four_steps():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 40, random_policy(1), num_decisions=10)
+    rates = train(model, optimizer, scheduler, 40, report=lambda losses: None)
+    np.testing.assert_allclose(rates[4:], 0.05 * (1 - np.arange(4, 40) / 40), rtol=1e-9)
+    assert rates[0] < 0.001
+    assert rates[0] < rates[1] < rates[2] < rates[4]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        lambda losses: losses.mean().item(),
+        lambda losses: np.float32(losses.mean().item()),
+        lambda losses: losses.mean(),
+        lambda losses: losses.mean().detach(),
+        lambda losses: losses,
+        lambda losses: losses.detach().numpy(),
+    ],
+)
+def test_every_form_of_the_loss_means_the_same(report):
+    def rates(form):
+        model, optimizer = start()
+        return train(model, optimizer, RLScheduler(optimizer, 40, random_policy(1)), 40, report=form)
+
+    np.testing.assert_allclose(rates(report), rates(lambda losses: losses.mean().item()), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "words"),
+    [
+        ("0.5", TypeError, "loss must be a number, a tensor, an array or None, got str"),
+        (True, TypeError, "got bool"),
+        (torch.zeros(2, 2), ValueError, r"got shape \(2, 2\): average over all but the batch"),
+        (torch.zeros(0), ValueError, "loss must be a scalar or one value per example"),
+        (np.array(["a"]), TypeError, "got ndarray"),
+        ([1.0], TypeError, "got list"),
+    ],
+)
+def test_a_loss_of_another_kind_is_refused(loss, error, words):
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 40, controller=Linear())
+    train(model, optimizer, scheduler, 1)
+    with pytest.raises(error, match=words):
+        scheduler.step(loss)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"num_steps": 0}, ValueError, "num_steps must be an integer >= 2, got 0. It counts optimizer steps"),
+        ({"num_steps": 10.0}, TypeError, "num_steps must be an integer, got 10.0"),
+        ({"num_decisions": 40}, ValueError, r"num_decisions must be an integer in \[1, 39\]"),
+        ({"controller": None}, ValueError, "give either policy=... or controller=.*rlsched train"),
+        ({"policy": random_policy(0)}, ValueError, "give either policy"),
+        (
+            {"controller": None, "policy": 7},
+            TypeError,
+            "policy must be an rlsched.Policy or its path, got int",
+        ),
+        (
+            {"controller": None, "policy": "nowhere.safetensors"},
+            FileNotFoundError,
+            "no policy file at nowhere",
+        ),
+        ({"optimizer": nn.Linear(1, 1)}, TypeError, "optimizer must be a torch.optim.Optimizer, got Linear"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, words):
+    settings = {"optimizer": start()[1], "num_steps": 40, "controller": Linear()} | arguments
+    with pytest.raises(error, match=words):
+        RLScheduler(**settings)
+
+
+def test_a_controller_that_reads_what_cannot_be_measured_is_refused():
+    class Spectral(Constant):
+        reads = frozenset({"loss", "weight_spectra"})
+
+    with pytest.raises(ValueError, match=r"controller reads \['weight_spectra'\], which RLScheduler cannot"):
+        RLScheduler(start()[1], 40, controller=Spectral())
+
+
+def test_groups_keep_their_ratios_and_tensor_learning_rates_are_filled_in_place():
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(3)]
+    rate = torch.tensor(0.3)
+    optimizer = torch.optim.Adam([{"params": [weights[0]], "lr": rate}, {"params": [weights[1]], "lr": 0.01}])
+    scheduler = RLScheduler(optimizer, 20, controller=Linear())
+    for step in range(20):
+        if step == 10:
+            optimizer.add_param_group({"params": [weights[2]], "lr": 0.5})
+        groups = optimizer.param_groups
+        assert groups[0]["lr"] is rate
+        assert float(groups[0]["lr"]) == pytest.approx(0.3 * (1 - step / 20))
+        assert groups[1]["lr"] == pytest.approx(0.01 * (1 - step / 20))
+        if step > 10:
+            assert groups[2]["lr"] == pytest.approx(0.5 * (1 - step / 20))
+        optimizer.step()
+        scheduler.step(1.0)
+    assert len(scheduler.get_last_lr()) == 3
+
+
+def test_stepping_before_the_optimizer_warns():
+    scheduler = RLScheduler(start()[1], 20, controller=Linear())
+    with pytest.warns(UserWarning, match="called before optimizer.step"):
+        scheduler.step(1.0)
+
+
+def test_steps_beyond_the_end_keep_the_last_rate_and_say_so():
+    model, optimizer = start()
+    events: list[Event] = []
+    scheduler = RLScheduler(optimizer, 10, controller=Constant(), on_event=events.append)
+    rates = train(model, optimizer, scheduler, 15)
+    assert rates == [0.05] * 15
+    assert [(event.step, event.kind) for event in events] == [(11, "past_end")]
+    assert scheduler.events == events
+
+
+def test_a_non_finite_loss_cuts_the_rate_at_once_and_is_recovered_from():
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 100, controller=Constant(), num_decisions=10)
+    rates = []
+    for step in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step == 20:
+            with pytest.warns(UserWarning, match="the loss at step 21 is not finite"):
+                scheduler.step(math.nan)
+        else:
+            scheduler.step(1.0)
+    assert rates[20] == 0.05
+    assert rates[21] == pytest.approx(0.005)
+    assert rates[-1] == pytest.approx(0.05)
+    assert [event.kind for event in scheduler.events] == ["non_finite_loss"]
+
+
+def test_a_loss_that_stays_non_finite_is_reported_once():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 50, random_policy(1), on_event=lambda event: None)
+    train(model, optimizer, scheduler, 50, report=lambda losses: torch.full((), math.inf))
+    assert len(scheduler.events) == 1
+    assert np.isfinite(scheduler.history()["lr"]).all()
+
+
+def test_gradient_telemetry_is_what_autograd_computed():
+    model, optimizer = start(momentum=0.0)
+    monitor = Monitor(optimizer, frozenset({"grad_norm", "update_ratio", "grad_agreement"}))
+    monitor.begin(0, 3, 1)
+    norms, ratios, cosines, last = [], [], [], None
+    for step in range(3):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters()]).double()
+        weights = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+        norms.append(float(gradient.norm()))
+        ratios.append(float(0.05 * gradient.norm() / weights.norm()))
+        if last is not None:
+            cosines.append(float(gradient @ last / gradient.norm() / last.norm()))
+        last = gradient
+        optimizer.step()
+        monitor.record(np.ones(1))
+    scheduler = RLScheduler(start()[1], 10, controller=Linear())
+    seen = monitor.close(scheduler._spec, 1)
+    assert seen.grad_norm[0] == pytest.approx(np.exp(np.mean(np.log(norms))), rel=1e-5)
+    assert seen.grad_spread[0] == pytest.approx(np.std(np.log(norms)), rel=1e-4)
+    assert seen.update_ratio[0] == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-4)
+    assert seen.grad_agreement[0] == pytest.approx(np.mean(cosines), rel=1e-4)
+
+
+def test_zeroing_gradients_before_or_after_the_step_does_not_matter():
+    def rates(zero_after):
+        model, optimizer = start()
+        scheduler = RLScheduler(optimizer, 40, random_policy(1))
+        seen = []
+        for step in range(40):
+            x, y = batch(step)
+            loss = nn.functional.cross_entropy(model(x), y)
+            if not zero_after:
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if zero_after:
+                optimizer.zero_grad(set_to_none=True)
+            scheduler.step(loss)
+            seen.append(optimizer.param_groups[0]["lr"])
+        return seen
+
+    assert rates(True) == rates(False)
+
+
+def test_open_loop_schedules_install_no_hooks():
+    _, optimizer = start()
+    RLScheduler(optimizer, 40, controller=Cosine())
+    assert not optimizer._optimizer_step_pre_hooks
+    RLScheduler(optimizer, 40, random_policy(0))
+    assert len(optimizer._optimizer_step_pre_hooks) == 1
+
+
+def test_validation_feedback_reaches_the_policy():
+    def rates(validate):
+        model, optimizer = start()
+        scheduler = RLScheduler(optimizer, 40, random_policy(1))
+
+        def report(losses):
+            if validate:
+                scheduler.report_validation(1.0 + scheduler.last_epoch)
+            return losses.mean()
+
+        return train(model, optimizer, scheduler, 40, report=report)
+
+    assert rates(True) != rates(False)
+    scheduler = RLScheduler(start()[1], 40, controller=Linear())
+    for bad in (math.nan, torch.ones(2)):
+        with pytest.raises(ValueError, match="loss must be one finite number"):
+            scheduler.report_validation(bad)
+
+
+BUCKETS = Buckets.from_scores(np.arange(120.0), count=4)
+
+
+def curriculum_run(policy, num_steps=60):
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, num_steps, policy, num_decisions=12)
+    return model, optimizer, scheduler, CurriculumSampler(BUCKETS, 16, scheduler, seed=5)
+
+
+def curriculum_steps(run, steps):
+    model, optimizer, scheduler, sampler = run
+    generator = torch.Generator().manual_seed(7)
+    x, y = torch.randn(120, 6, generator=generator), torch.randint(3, (120,), generator=generator)
+    seen = []
+    for _ in range(steps):
+        index = sampler.draw()
+        losses = nn.functional.cross_entropy(model(x[index]), y[index], reduction="none")
+        optimizer.zero_grad()
+        losses.mean().backward()
+        seen.append((optimizer.param_groups[0]["lr"], *sampler.weights, *index.tolist()))
+        optimizer.step()
+        scheduler.step(losses)
+    return seen
+
+
+def test_a_run_resumed_in_the_middle_of_a_window_is_bit_exact():
+    whole = curriculum_steps(curriculum_run(random_policy(1)), 60)
+    first = curriculum_run(random_policy(1))
+    start_of_it = curriculum_steps(first, 23)
+    buffer = io.BytesIO()
+    model, optimizer, scheduler, sampler = first
+    torch.save([part.state_dict() for part in (model, optimizer, scheduler, sampler)], buffer)
+    buffer.seek(0)
+    states = torch.load(buffer, weights_only=True)
+    # A twin that is configured differently: the state decides.
+    model, optimizer = start(lr=7.0, seed=3)
+    scheduler = RLScheduler(optimizer, 99, random_policy(1), num_decisions=5)
+    sampler = CurriculumSampler(BUCKETS, 16, scheduler, seed=1)
+    for part, state in zip((model, optimizer, scheduler, sampler), states, strict=True):
+        part.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] == whole[23][0]
+    assert start_of_it + curriculum_steps((model, optimizer, scheduler, sampler), 37) == whole
+
+
+def test_a_state_of_other_buckets_is_refused():
+    state = curriculum_run(random_policy(1))[2].state_dict()
+    with pytest.raises(ValueError, match="the state is of a run with 4 buckets, this one has 1"):
+        RLScheduler(start()[1], 60, random_policy(1)).load_state_dict(state)
+
+
+def test_weights_follow_the_scheduler_live_through_a_loader():
+    model, optimizer, scheduler, sampler = curriculum_run(random_policy(1))
+    with pytest.raises(ValueError, match="weights are set by this sampler's scheduler"):
+        sampler.set_weights([1, 1, 1, 1])
+    dataset = TensorDataset(torch.randn(120, 6), torch.randint(3, (120,)), torch.arange(120))
+    seen, step = [], 0
+    while step < 60:
+        for x, y, index in DataLoader(dataset, batch_sampler=sampler):
+            counts = np.bincount(BUCKETS.ids[index.numpy()], minlength=4)
+            assert (np.abs(counts - 16 * scheduler.bucket_weights) < 1).all()
+            seen.append(scheduler.bucket_weights)
+            losses = nn.functional.cross_entropy(model(x), y, reduction="none")
+            optimizer.zero_grad()
+            losses.mean().backward()
+            optimizer.step()
+            scheduler.step(losses)
+            step += 1
+            if step == 60:
+                break
+    assert len({tuple(weights) for weights in seen}) > 5
+
+
+def test_a_sampler_cannot_join_late_or_twice():
+    model, optimizer, scheduler, _ = curriculum_run(random_policy(1))
+    with pytest.raises(ValueError, match="without a sampler, got one already"):
+        CurriculumSampler(BUCKETS, 16, scheduler)
+    scheduler = RLScheduler(optimizer, 60, random_policy(1))
+    train(model, optimizer, scheduler, 2)
+    with pytest.raises(ValueError, match="must be new, without a sampler, got 2 steps done"):
+        CurriculumSampler(BUCKETS, 16, scheduler)
