@@ -27,6 +27,7 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.first_step
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

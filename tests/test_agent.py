@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlsched import Policy
 from rlsched.action import ActionSpec
@@ -22,6 +25,7 @@ from rlsched.envs import TrainingScheduleEnv
 from rlsched.envs.tasks import Digits, DigitsConfig
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES, bounds
 
+METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"
 TINY = TrainConfig(
     iterations=3, num_envs=2, minibatch=60, epochs=2, evaluate_every=2, evaluation_tasks=2,
     tasks=Digits(min_steps=60, max_steps=70),
@@ -122,7 +126,9 @@ def test_training_is_reproducible_and_resumes_bit_exactly(tmp_path):
     ]
     for name, value in checkpoints[0]["policy"].items():
         assert torch.equal(value, checkpoints[1]["policy"][name]), name
-    assert list((tmp_path / "whole" / "tensorboard").iterdir())
+    documented = re.findall(r"`((?:rollout|evaluation|train|time)/\w+)`", METRICS.read_text())
+    logged = EventAccumulator(str(tmp_path / "whole" / "tensorboard")).Reload().Tags()["scalars"]
+    assert set(documented) == set(logged)
 
 
 def test_a_killed_training_resumes(tmp_path):

@@ -1,0 +1,93 @@
+"""What the documents say works: their Python runs, their commands exist and are run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.policies import random_policy
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+# A short training stands in for the documents' long ones.
+QUICK = shlex.split(
+    "--iterations 1 --num-envs 1 --minibatch 60 --evaluation-tasks 1 --tasks.max-steps 60"
+)
+    "--iterations",
+    "1",
+    "--num-envs",
+    "1",
+    "--minibatch",
+    "60",
+    "--evaluation-tasks",
+    "1",
+    "--tasks.max-steps",
+    "60",
+]
+
+
+def blocks(language: str) -> list[str]:
+    return [
+        code
+        for document in DOCUMENTS
+        for code in re.findall(rf"```{language}\n(.*?)```", document.read_text(), flags=re.DOTALL)
+    ]
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random_policy(0).save(tmp_path / "runs" / "demo" / "policy.safetensors")
+    return tmp_path
+
+
+def test_the_python_in_the_documents_runs(folder, capsys):
+    code = "\n".join(blocks("python"))
+    assert "RLScheduler(" in code
+    assert "CurriculumSampler(" in code
+    exec(compile(code, "documents", "exec"), {})
+
+
+def test_the_rlsched_commands_in_the_documents_run(folder):
+    run = 0
+    for words in commands():
+        if words[0] == "rlsched":
+            # Later flags win: the documents' own settings are parsed, then shortened.
+            short = [*words, *QUICK] if words[1] == "train" else words
+            command = [sys.executable, "-m", "rlsched.experiments.cli", *short[1:]]
+        elif words[0] == "tensorboard":
+            command = [sys.executable, "-m", "tensorboard.main", *words[1:], "--inspect"]
+        else:
+            continue
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        run += 1
+    assert run >= 4
+
+
+def test_the_other_commands_are_those_of_ci():
+    makefile, ci = (ROOT / "Makefile").read_text(), (ROOT / ".ci" / "run").read_text()
+    for words in commands():
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), words
+            assert f"make {words[1]}" in ci, words
+        elif words[:2] == ["pip", "install"]:
+            extras = re.findall(r"\[(.*?)\]", words[2])[0].split(",")
+            project = (ROOT / "pyproject.toml").read_text()
+            assert all(re.search(rf"^{extra} = ", project, flags=re.MULTILINE) for extra in extras)
+        else:
+            assert words[0] in {"rlsched", "tensorboard"}, words
+
+
+def test_links_between_the_documents_lead_somewhere():
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
