@@ -13,20 +13,7 @@ from tests.policies import random_policy
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 # A short training stands in for the documents' long ones.
-QUICK = shlex.split(
-    "--iterations 1 --num-envs 1 --minibatch 60 --evaluation-tasks 1 --tasks.max-steps 60"
-)
-    "--iterations",
-    "1",
-    "--num-envs",
-    "1",
-    "--minibatch",
-    "60",
-    "--evaluation-tasks",
-    "1",
-    "--tasks.max-steps",
-    "60",
-]
+QUICK = shlex.split("--iterations 1 --num-envs 1 --minibatch 60 --evaluation-tasks 1 --tasks.max-steps 60")
 
 
 def blocks(language: str) -> list[str]:
