@@ -54,8 +54,8 @@ class TrainConfig:
     iterations: int = 40
     num_envs: int = 16
     seed: int = 0
-    learning_rate: float = 1e-3
-    epochs: int = 6
+    learning_rate: float = 2e-3
+    epochs: int = 10
     minibatch: int = 240
     target_kl: float = 0.03
     gae_lambda: float = 0.8
