@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from rlsched import _check
 from rlsched._files import write_atomically
 from rlsched.agents.ppo import SchedulePPO
 
@@ -37,7 +38,7 @@ def load_checkpoint(path: Path, model: SchedulePPO) -> dict[str, Any]:
         model.num_timesteps = state["num_timesteps"]
         extra: dict[str, Any] = state["extra"]
     except Exception as error:
-        raise ValueError(
+        raise _check.ArgumentError(
             f"cannot resume from {path} ({type(error).__name__}: {error}): start afresh in another folder."
         ) from error
     return extra

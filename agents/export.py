@@ -12,7 +12,7 @@ from rlsched.policy import Policy, PolicyMetadata
 
 def export_policy(
     model: SchedulePPO,
-    action: ActionSpec | None = None,
+    action: ActionSpec,
     *,
     training: dict[str, Any] | None = None,
     evaluation: dict[str, Any] | None = None,
@@ -32,7 +32,7 @@ def export_policy(
     return Policy(
         tensors={name: value.detach().cpu().numpy().copy() for name, value in state.items()},
         metadata=PolicyMetadata(
-            action=action or ActionSpec(),
+            action=action,
             training=training or {},
             evaluation=evaluation or {},
             rlsched_version=rlsched.__version__,

@@ -20,9 +20,7 @@ class Trunk(nn.Module):
     def __init__(self, units: int, bucket_units: int) -> None:
         super().__init__()
         self.encoder = nn.Linear(len(BUCKET_FEATURES), bucket_units)
-        self.trunk = nn.ModuleList(
-            [nn.Linear(len(RUN_FEATURES) + bucket_units, units), nn.Linear(units, units)]
-        )
+        self.trunk = nn.ModuleList([nn.Linear(len(RUN_FEATURES) + bucket_units, units), nn.Linear(units, units)])
 
     def forward(self, run: Tensor, buckets: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden (n, units) of the run and encoding (n, K, bucket_units) of its buckets."""

@@ -20,8 +20,9 @@ class SchedulePPO(PPO):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347) by stable-baselines3.
 
     Every iteration starts from fresh episodes whose seeds follow from (seed, iteration) alone, and reseeds
-    the generators that stable-baselines3 draws from. An iteration therefore depends only on the weights it
-    starts with, and a run that is resumed at one goes on as if it had never stopped.
+    the generators that stable-baselines3 draws from. An iteration therefore depends only on the state it starts
+    from (weights, optimizer, observation statistics), and a run that is resumed at one goes on as if it had
+    never stopped.
     """
 
     policy: BucketEquivariantPolicy

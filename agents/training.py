@@ -161,18 +161,21 @@ def _claim(out: Path, config: TrainConfig, resume: bool) -> None:
     stored, settings = out / "config.json", json.loads(json.dumps(dataclasses.asdict(config)))
     if not resume:
         if (out / "checkpoint.pt").exists():
-            raise FileExistsError(
-                f"{out} holds a training run: pass --resume to continue it, or another --out."
-            )
+            raise FileExistsError(f"{out} holds a training run: pass --resume to continue it, or another --out.")
         write_atomically(stored, json.dumps(settings, indent=2).encode())
         return
     if not (out / "checkpoint.pt").exists() or not stored.exists():
         raise FileNotFoundError(f"{out} holds no checkpoint to resume from: start without --resume.")
-    before = json.loads(stored.read_text())
+    try:
+        before = dict(json.loads(stored.read_text()))
+    except (ValueError, TypeError) as error:
+        raise _check.ArgumentError(f"{stored} is damaged ({error}): start afresh in another folder.") from error
     if before != settings:
-        changed = sorted(name for name in settings if before.get(name) != settings[name])
-        raise ValueError(
-            f"{out} was started with other settings of {', '.join(changed)}: resume with the same."
+        names = before.keys() | settings.keys()
+        changed = sorted(name for name in names if before.get(name) != settings.get(name))
+        raise _check.ArgumentError(
+            f"{out} holds a run with other settings of {', '.join(changed)}: resume it with the same ones, "
+            "or give another --out."
         )
 
 
@@ -219,7 +222,7 @@ def _export(model: SchedulePPO, config: TrainConfig, returns: Any, baseline: Any
         "what": "ln(initial / final validation loss) on tasks never trained on, which selected this policy",
         "tasks": len(returns),
         "policy": float(returns.mean()),
-        "linear_decay_same_base_lr": float(baseline.mean()),
+        "linear_decay_after_warmup_same_base_lr": float(baseline.mean()),
         "share_of_tasks_better": float((returns > baseline).mean()),
     }
     return export_policy(model, config.action, training=training, evaluation=evaluation)

@@ -43,9 +43,7 @@ def main() -> None:
     print(f"final ln(validation loss), mean of {SEEDS} seeds, by the length of the first step")
     print("optimizer" + "".join(f"{factor:>8}x" for factor in factors))
     for optimizer in GOOD_LR:
-        means = [
-            np.mean([log_validation_loss(optimizer, factor, s) for s in range(SEEDS)]) for factor in factors
-        ]
+        means = [np.mean([log_validation_loss(optimizer, factor, s) for s in range(SEEDS)]) for factor in factors]
         print(f"{optimizer:<9}" + "".join(f"{mean:>9.2f}" for mean in means))
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
-from rlsched import CurriculumSampler, _check
+from rlsched import _check
 from rlsched.contract import TELEMETRY, Array, RunSpec, Window
+from rlsched.draws import BucketDraws
 from rlsched.envs.tasks.task import Task
 from rlsched.monitor import Monitor
 from rlsched.scheduler import is_adaptive
@@ -42,11 +43,13 @@ class TorchRun:
 
     def reset(self, seed: int) -> None:
         """Start afresh: model, optimizer and data order follow from `seed` alone."""
-        model_seed, draw_seed = np.random.SeedSequence(seed).generate_state(2)
+        model_seed, draw_seed, torch_seed = np.random.SeedSequence(seed).generate_state(3)
         config = self.task.config
         self.model = self.task.make_model(torch.Generator().manual_seed(int(model_seed)))
         self.optimizer = self.task.make_optimizer(self.model)
-        self.sampler = CurriculumSampler(self.task.buckets, config.batch_size, seed=int(draw_seed))
+        self._draws = BucketDraws(self.task.buckets, config.batch_size, int(draw_seed))
+        # What modules such as dropout draw from while this run is advanced.
+        self._torch_rng = torch.Generator().manual_seed(int(torch_seed)).get_state()
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._monitor = Monitor(self.optimizer, self._reads)
         self._step, self._decision = 0, 0
@@ -55,7 +58,7 @@ class TorchRun:
             config.num_decisions,
             self._base_lrs,
             adaptive=is_adaptive(self.optimizer),
-            batch_size=config.batch_size,
+            batch_size=config.batch_size if config.batch_size_known else None,
             bucket_shares=self.task.buckets.shares,
             bucket_difficulty=self.task.buckets.difficulty,
             curriculum=config.curriculum and self.task.buckets.count > 1,
@@ -64,23 +67,29 @@ class TorchRun:
     def advance(self, n_steps: int, lr_scale: Array, bucket_weights: Array) -> Window:
         """Train for `n_steps` steps; see `InnerRun.advance`."""
         self._monitor.begin(self._step, n_steps, self.spec.num_buckets)
-        self.sampler.set_weights(bucket_weights)
         self.model.train()
-        for offset in range(n_steps):
-            for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
-                group["lr"] = base * float(lr_scale[offset])
-            batch = _collate(self.task.train, self.sampler.draw())
-            losses = self.task.loss(self.model, batch)
-            self.optimizer.zero_grad()
-            losses.mean().backward()
-            self.optimizer.step()
-            values = losses.detach().to("cpu", torch.float64).numpy()
-            self._monitor.record(values, self.sampler.take_bucket_ids(len(values)))
-            self._step += 1
-            if not math.isfinite(values.mean()):
-                break
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._torch_rng)
+            for offset in range(n_steps):
+                if not self._train_step(float(lr_scale[offset]), bucket_weights):
+                    break
+            self._torch_rng = torch.get_rng_state()
         self._decision += 1
         return self._monitor.close(self.spec, self._decision)
+
+    def _train_step(self, lr_scale: float, bucket_weights: Array) -> bool:
+        """One optimizer step; whether its loss was finite."""
+        for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = base * lr_scale
+        indices, ids = self._draws.draw(bucket_weights)
+        losses = self.task.loss(self.model, _collate(self.task.train, indices))
+        self.optimizer.zero_grad()
+        losses.mean().backward()
+        self.optimizer.step()
+        values = losses.detach().to("cpu", torch.float64).numpy()
+        self._monitor.record(values, ids)
+        self._step += 1
+        return math.isfinite(values.mean())
 
     def validation_loss(self) -> float:
         """Mean loss on the validation data; not finite if the run has diverged."""
@@ -100,7 +109,8 @@ class TorchRun:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "sampler": self.sampler.state_dict(),
+            "draws": self._draws.state_dict(),
+            "torch_rng": self._torch_rng,
             "monitor": self._monitor.state_dict(),
             "step": self._step,
             "decision": self._decision,
@@ -112,7 +122,8 @@ class TorchRun:
         state = copy.deepcopy(state)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.sampler.load_state_dict(state["sampler"])
+        self._draws.load_state_dict(state["draws"])
+        self._torch_rng = state["torch_rng"]
         self._monitor.load_state_dict(state["monitor"])
         self._step, self._decision = state["step"], state["decision"]
 

@@ -9,7 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rlsched import observation
+from rlsched import _check, observation
+from rlsched.action import ActionSpec
 from rlsched.contract import Array, Window
 from rlsched.envs.tasks import Digits, TaskConfig, TaskFamily
 from rlsched.envs.torch_run import TorchRun
@@ -76,12 +77,11 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
         # Both are drawn whether or not they are used, so that options leave the other random choices alone.
         sampled, drawn = self.tasks.sample(self.np_random), int(self.np_random.integers(2**31))
         config: TaskConfig = options.get("task", sampled)
-        run_seed: int = options.get("run_seed", drawn)
+        run_seed = _check.integer("options['run_seed']", options.get("run_seed", drawn), 0)
         task = self.tasks.build(config)
         if task.buckets.count != self.tasks.num_buckets:
             raise ValueError(
-                f"task must have {self.tasks.num_buckets} buckets, as its family says, "
-                f"got {task.buckets.count}."
+                f"task must have {self.tasks.num_buckets} buckets, as its family says, got {task.buckets.count}."
             )
         self.run = TorchRun(task)
         self.run.reset(run_seed)
@@ -132,28 +132,31 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
         }
 
 
-def _table(rows: list[tuple[str, str, str]]) -> str:
-    return "\n    ".join(f"| {index} | {span} | {meaning} |" for index, span, meaning in rows)
+def _table(rows: list[tuple[str, str, str, str]]) -> str:
+    return "\n    ".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _observation_table() -> str:
-    rows = [("index", "range", "meaning"), ("---", "---", "---")]
+    rows = [("index", "range", "unit", "meaning"), ("---", "---", "---", "---")]
     for index, feature in enumerate(observation.RUN_FEATURES):
-        rows.append((str(index), f"[{feature.low:g}, {feature.high:g}]", feature.meaning))
+        rows.append((str(index), f"[{feature.low:g}, {feature.high:g}]", feature.unit, feature.meaning))
     base, width = len(observation.RUN_FEATURES), len(observation.BUCKET_FEATURES)
     for index, feature in enumerate(observation.BUCKET_FEATURES):
         span = f"[{feature.low:g}, {feature.high:g}]"
-        rows.append((f"{base + index} + {width} k", span, f"bucket k: {feature.meaning}"))
+        rows.append((f"{base + index} + {width} k", span, feature.unit, f"bucket k: {feature.meaning}"))
     return _table(rows)
 
 
 def _action_table() -> str:
+    default = ActionSpec()
+    move = f"{default.max_move:g} decades (`interface.action.max_move`)"
+    logit = f"{default.max_logit:g} nats (`interface.action.max_logit`)"
     return _table(
         [
-            ("index", "range", "meaning"),
-            ("---", "---", "---"),
-            ("0", "[-1, 1]", "move of the correction to the learning rate, in units of 0.7 decades"),
-            ("1 + k", "[-1, 1]", "logit of bucket k, in units of 4 nats, added to ln of its share"),
+            ("index", "range", "unit", "meaning"),
+            ("---", "---", "---", "---"),
+            ("0", "[-1, 1]", move, "move of the correction to the learning rate"),
+            ("1 + k", "[-1, 1]", logit, "logit of bucket k, added to ln of its share"),
         ]
     )
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 
+from rlsched import PolicyFormatError
+from rlsched._check import ArgumentError
+
 COMMANDS = {
     "train": "learn a schedule policy by PPO and export it",
     "inspect": "show what a policy file says of its policy",
@@ -30,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"rlsched: {error.name} is missing: pip install 'rlsched[train,plots]'", file=sys.stderr)
         return 1
-    except (OSError, ValueError) as error:
+    except (OSError, PolicyFormatError, ArgumentError) as error:
         print(f"rlsched {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

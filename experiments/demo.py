@@ -41,7 +41,7 @@ def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, s
     """Train a small policy, and use it on data it never saw.
 
     Args:
-        out: folder for the policy, the picture and the training's files.
+        out: folder for the policy, the picture and the training's files; a training run in it is continued.
         iterations: of PPO; the default takes about three minutes on two cores.
         seeds: repetitions of every run that is compared, at least 5.
         seed: of the training.
@@ -51,12 +51,13 @@ def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, s
     console.print("[bold]1. Train a policy[/bold] by PPO on small digits tasks: label noise, imbalance, base")
     console.print("   learning rates misjudged by up to 100x either way.")
     resume = (out / "checkpoint.pt").exists()
+    if resume:
+        console.print(f"   {out} holds a training run: it is used, and continued if it was not finished. Delete")
+        console.print("   the folder to train anew.")
     policy = train_with_bar(TrainConfig(iterations=iterations, seed=seed), out, resume=resume)
 
-    console.print(
-        "\n[bold]2. Use it[/bold] as the scheduler of plain PyTorch runs on wine and breast_cancer."
-    )
-    results = compare(Policy.load(out / "policy.safetensors"), seeds)
+    console.print("\n[bold]2. Use it[/bold] as the scheduler of plain PyTorch runs on wine and breast_cancer.")
+    results = compare(policy, seeds)
     console.print(table(results))
     for method in LEARNED:
         counts = ", ".join(f"{name} {tally(results, method, name)}" for name in TORCH_SCHEDULES)
@@ -70,7 +71,6 @@ def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, s
         "      rlsched train --help      (longer training makes a better policy)",
         highlight=False,
     )
-    del policy
 
 
 def compare(policy: Policy, seeds: int) -> Results:
@@ -125,9 +125,7 @@ def test_losses(runs: list[RunResult]) -> Array:
 def table(results: Results) -> Table:
     """Mean and standard deviation over seeds of the final test loss; the lowest mean of a column is bold."""
     columns = [f"base LR {BASE_LR * factor:g}" for factor in FACTORS]
-    shown = Table(
-        "data set", "method", *columns, title="Final test loss, mean ± standard deviation over seeds"
-    )
+    shown = Table("data set", "method", *columns, title="Final test loss, mean ± standard deviation over seeds")
     for source in SOURCES:
         means = {
             (factor, method): test_losses(results[source, factor, method]).mean()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rlsched.observation import RUN_FEATURES
@@ -22,7 +23,9 @@ def main(policy: Annotated[Path, tyro.conf.Positional]) -> None:
     """
     loaded = Policy.load(policy)
     console = Console()
-    console.print(f"[bold]{policy}[/bold]: {loaded.num_parameters} parameters, {policy.stat().st_size} bytes")
+    console.print(
+        f"[bold]{escape(str(policy))}[/bold]: {loaded.num_parameters} parameters, {policy.stat().st_size} bytes"
+    )
     written = {"rlsched_version": loaded.metadata.rlsched_version, "licence": loaded.metadata.licence}
     sections: dict[str, dict[str, Any]] = {
         "file": written,
@@ -33,7 +36,7 @@ def main(policy: Annotated[Path, tyro.conf.Positional]) -> None:
     for title, fields in sections.items():
         table = Table("field", "value", title=title, title_justify="left", min_width=60)
         for name, value in _flat(fields):
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            table.add_row(escape(name), f"{value:.4g}" if isinstance(value, float) else escape(str(value)))
         console.print(table)
     limits = Table("feature", "lowest", "highest", title="range seen in training", title_justify="left")
     low, high = loaded.tensors["normalizer.run_low"], loaded.tensors["normalizer.run_high"]

@@ -68,7 +68,12 @@ def run_policy(task: Task, seed: int, policy: Policy, *, curriculum: bool) -> Ru
     model, optimizer, loader = _start(task, seed)
     config = task.config
     scheduler = RLScheduler(
-        optimizer, config.num_steps, policy, num_decisions=config.num_decisions, on_event=lambda event: None
+        optimizer,
+        config.num_steps,
+        policy,
+        num_decisions=config.num_decisions,
+        batch_size=config.batch_size,
+        on_event=lambda event: None,
     )
     if curriculum:
         sampler = CurriculumSampler(task.buckets, config.batch_size, scheduler, seed=seed)

@@ -15,13 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 
+class ArgumentError(ValueError):
+    """A value from outside is not usable; the message says which, what it may be, and what to do."""
+
+
 def integer(name: str, value: Any, low: int, high: int | None = None, remedy: str = "") -> int:
-    """`value` as an `int` in [low, high]; TypeError if it is no integer, ValueError outside the range."""
+    """`value` as an `int` in [low, high]; TypeError if it is no integer, ArgumentError outside the range."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(_message(name, "an integer", f"{value!r} ({type(value).__name__})", remedy))
     value = int(value)
     if value < low or (high is not None and value > high):
-        raise ValueError(_message(name, f"an integer {_interval(low, high)}", repr(value), remedy))
+        raise ArgumentError(_message(name, f"an integer {_interval(low, high)}", repr(value), remedy))
     return value
 
 
@@ -31,30 +35,52 @@ def real(name: str, value: Any, low: float, high: float = math.inf, remedy: str 
         raise TypeError(_message(name, "a number", f"{value!r} ({type(value).__name__})", remedy))
     value = float(value)
     if not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(_message(name, f"a finite number {_interval(low, high)}", repr(value), remedy))
+        raise ArgumentError(_message(name, f"a finite number {_interval(low, high)}", repr(value), remedy))
     return value
 
 
 def choice(name: str, value: Any, options: Collection[str], remedy: str = "") -> str:
     """`value` if it is one of `options`."""
     if value not in options:
-        raise ValueError(_message(name, f"one of {', '.join(sorted(options))}", repr(value), remedy))
+        raise ArgumentError(_message(name, f"one of {', '.join(sorted(options))}", repr(value), remedy))
     return str(value)
 
 
 def vector(name: str, value: Any, remedy: str = "") -> npt.NDArray[np.float64]:
     """`value` as a non-empty one-dimensional float array of finite numbers."""
+    return _array(name, value, 1, remedy).astype(np.float64)
+
+
+def matrix(name: str, value: Any, remedy: str = "") -> npt.NDArray[np.float64]:
+    """`value` as a non-empty two-dimensional float array of finite numbers."""
+    return _array(name, value, 2, remedy).astype(np.float64)
+
+
+def labels(name: str, value: Any, remedy: str = "") -> npt.NDArray[np.int64]:
+    """`value` as a non-empty one-dimensional array of integers; whole floats are taken as such."""
+    array = _array(name, value, 1, remedy)
+    fractional = array != np.round(array)
+    if fractional.any():
+        raise ArgumentError(_message(name, "integers", str(array[fractional][0]), remedy))
+    return array.astype(np.int64)
+
+
+def _array(name: str, value: Any, ndim: int, remedy: str) -> npt.NDArray[Any]:
+    wanted = f"a non-empty {'one' if ndim == 1 else 'two'}-dimensional array of numbers"
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()  # a tensor, perhaps on another device or part of a graph
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        found = f"{type(value).__name__}"
-        raise TypeError(_message(name, "a one-dimensional array of numbers", found, remedy)) from error
-    if array.ndim != 1 or array.size == 0:
-        found = f"shape {array.shape}"
-        raise ValueError(_message(name, "a non-empty one-dimensional array", found, remedy))
+        raise TypeError(_message(name, wanted, type(value).__name__, remedy)) from error
+    if array.ndim != ndim or array.size == 0:
+        raise ArgumentError(_message(name, wanted, f"shape {array.shape}", remedy))
+    if array.dtype.kind not in "fiub":
+        raise TypeError(_message(name, wanted, f"{type(value).__name__} of {array.dtype}", remedy))
     if not np.isfinite(array).all():
-        index = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ValueError(_message(name, "finite everywhere", f"{array[index]} at index {index}", remedy))
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        where = index[0] if ndim == 1 else index
+        raise ArgumentError(_message(name, "finite everywhere", f"{array[index]} at index {where}", remedy))
     return array
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from rlsched import _check
-from rlsched.contract import Array, Decision, RunSpec, State, Window
+from rlsched.contract import Array, Decision, RunSpec, State, Window, num_short_windows
 
 
 @dataclass(frozen=True)
@@ -17,11 +16,12 @@ class ActionSpec:
 
     The learning rate at step t of T, in a window that begins after j decisions, is
 
-        lr(t) = base_lr * 10^(log_scale) * 10^(-max_move * max(warmup_decisions - j, 0)) * (1 - t / T)
+        lr(t) = base_lr * 10^(log_scale) * 10^(-max_move * max(warmup - j, 0)) * (1 - t / T)
         log_scale <- clip(log_scale + max_move * action[0], -max_log_scale, max_log_scale)
 
-    so the zero action is linear decay to zero after a warm-up of the first `warmup_decisions` windows, which
-    are 1, 1, 2, ... steps long. The warm-up exists because one Adam step at a learning rate misjudged by
+    so the zero action is linear decay to zero after a warm-up of the first `warmup` windows. These are 1, 1, 2,
+    ... steps long: `warmup` is `warmup_decisions`, or all short windows of a run that has fewer (see
+    `contract.decision_steps`). The warm-up exists because one Adam step at a learning rate misjudged by
     100x can ruin a run before there is anything to observe; it rises by one full move per decision, so a
     policy that sees trouble can hold it where it is.
 
@@ -65,11 +65,10 @@ class ActionSpec:
         """The decision that `action` (R, 1 + K) means, clipped to [-1, 1]; `steer` (R,) frees the buckets."""
         action = np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
         move = action[:, 0]
-        log_scale = np.clip(
-            state["log_scale"] + self.max_move * move, -self.max_log_scale, self.max_log_scale
-        )
-        warmup = -self.max_move * np.maximum(self.warmup_decisions - window.decision, 0)
-        lr_scale = (10.0 ** (log_scale + warmup))[:, None] * (1.0 - window.progress_ahead())
+        log_scale = np.clip(state["log_scale"] + self.max_move * move, -self.max_log_scale, self.max_log_scale)
+        short = num_short_windows(window.spec.num_decisions)
+        left = np.maximum(np.minimum(self.warmup_decisions, short) - window.decision, 0)
+        lr_scale = (10.0 ** (log_scale - self.max_move * left))[:, None] * (1.0 - window.progress_ahead())
 
         shares = window.spec.bucket_shares
         logits = np.log(shares) + self.max_logit * action[:, 1:]
@@ -79,7 +78,3 @@ class ActionSpec:
         weights = np.where(steer[:, None], weights, shares)
         new_state = {"log_scale": log_scale, "last_move": move, "bucket_weights": weights}
         return new_state, Decision(lr_scale, weights)
-
-    def to_dict(self) -> dict[str, float]:
-        """The fields, for the policy file."""
-        return dataclasses.asdict(self)

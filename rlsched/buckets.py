@@ -53,9 +53,7 @@ class Buckets:
         >>> Buckets.from_groups([7, 3, 7]).ids.tolist()
         [1, 0, 1]
         """
-        values = _check.vector("ids", ids, "Give one group per example.")
-        if (values != np.round(values)).any():
-            raise ValueError(f"ids must be integers, got {values[values != np.round(values)][0]}.")
+        values = _check.labels("ids", ids, "Give one group per example.")
         groups, compact = np.unique(values, return_inverse=True)
         return cls(compact.astype(np.int64), np.full(groups.size, 0.5))
 

@@ -22,9 +22,7 @@ Array = npt.NDArray[Any]
 State = dict[str, Any]
 """A controller's state: a (possibly nested) dict of arrays whose leading axis is R."""
 
-TELEMETRY = frozenset(
-    {"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"}
-)
+TELEMETRY = frozenset({"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"})
 """What a controller may declare in `reads`: the measured fields of `Window`."""
 
 
@@ -141,7 +139,6 @@ class Window:
         spec: the runs.
         step: (R,) optimizer steps done so far.
         decision: (R,) decisions taken so far; 0 before the opening.
-        steps: (R,) steps in this window; 0 before the opening.
         loss: (R,) mean training loss of the window's steps.
         loss_slope: (R,) change of the loss over the window by a least-squares line, divided by `loss`.
         loss_noise: (R,) standard deviation of the loss about that line, divided by `loss`.
@@ -157,7 +154,6 @@ class Window:
     spec: RunSpec
     step: Array
     decision: Array
-    steps: Array
     loss: Array
     loss_slope: Array
     loss_noise: Array
@@ -175,7 +171,7 @@ class Window:
         none = np.full(spec.num_runs, np.nan)
         zero = np.zeros(spec.num_runs, dtype=np.int64)
         return cls(
-            spec, zero, zero, zero, none, none, none, none, none, none, none,
+            spec, zero, zero, none, none, none, none, none, none, none,
             np.full(spec.bucket_shares.shape, np.nan), none, zero,
         )  # fmt: skip
 
@@ -260,11 +256,25 @@ class Controller(Protocol):
         ...
 
 
+def check_controller(name: str, controller: Any) -> None:
+    """TypeError unless `controller` is an object with the methods of `Controller`."""
+    methods = [getattr(controller, method, None) for method in ("init", "decide")]
+    if isinstance(controller, type) or not all(map(callable, methods)) or not hasattr(controller, "reads"):
+        found = controller.__name__ if isinstance(controller, type) else type(controller).__name__
+        kind = "the class " if isinstance(controller, type) else "a "
+        raise TypeError(
+            f"{name} must be a Controller, with init, decide and reads, got {kind}{found}: "
+            "give for example rlsched.Cosine()."
+        )
+
+
 def decision_steps(num_steps: int, num_decisions: int) -> npt.NDArray[np.int64]:
     """Steps at which a run of `num_steps` steps takes its `num_decisions` decisions.
 
-    The windows are 1, 1, 2, 4, ... steps long until they reach an even spacing, which they then keep: a
-    misjudged base learning rate is corrected within the first few steps, at no cost to the rest of the run.
+    The windows are 1, 1, 2, 4, ... steps long until they reach an even spacing, which they keep: a misjudged
+    base learning rate is corrected within the first few steps, at no cost to the rest of the run. At most
+    `num_short_windows` of them are shorter than the even spacing; in a long run with few decisions they
+    therefore grow faster than by doubling.
 
     Args:
         num_steps: T, at least 2.
@@ -274,17 +284,31 @@ def decision_steps(num_steps: int, num_decisions: int) -> npt.NDArray[np.int64]:
         (N,) strictly increasing steps, the first 1 and the last below T.
 
     >>> decision_steps(100, 8).tolist()
-    [1, 2, 4, 8, 16, 32, 54, 77]
+    [1, 2, 4, 11, 29, 46, 64, 82]
     """
     num_steps = _check.integer("num_steps", num_steps, 2)
     num_decisions = _check.integer(
         "num_decisions", num_decisions, 1, num_steps - 1, "There is at most one decision per step."
     )
-    growth = 2.0 ** np.minimum(np.maximum(np.arange(num_decisions + 1) - 1, 0), 62)
-    # The even spacing w solves sum(min(growth, w)) = num_steps; the left side grows with w.
+    # Their sum grows with the even spacing; find the spacing at which it is num_steps.
     low, high = 1.0, float(num_steps)
     for _ in range(64):
         middle = (low + high) / 2
-        low, high = (middle, high) if np.minimum(growth, middle).sum() < num_steps else (low, middle)
-    ends = np.floor(np.cumsum(np.minimum(growth, high)) + 1e-6).astype(np.int64)
+        low, high = (middle, high) if _widths(middle, num_decisions).sum() < num_steps else (low, middle)
+    ends = np.floor(np.cumsum(_widths(high, num_decisions)) + 1e-6).astype(np.int64)
     return ends[:-1]
+
+
+def num_short_windows(num_decisions: Array) -> Array:
+    """How many windows may be shorter than the even spacing: the opening, and half of the rest."""
+    return (num_decisions + 1) // 2
+
+
+def _widths(even: float, num_decisions: int) -> npt.NDArray[np.float64]:
+    """(N + 1,) widths of the windows for an even spacing of `even`: the opening's 1, then 1 and growing."""
+    short = int(num_short_windows(np.asarray(num_decisions)))
+    growth = max(2.0, even ** (1.0 / (short - 1))) if short > 1 else np.inf
+    exponent = np.arange(num_decisions, dtype=np.float64)
+    later = np.full(num_decisions, even)
+    later[: short - 1] = np.minimum(growth ** exponent[: short - 1], even)
+    return np.concatenate([[1.0], later])

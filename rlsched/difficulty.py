@@ -24,12 +24,10 @@ def linear_probe_scores(features: npt.ArrayLike, labels: npt.ArrayLike, ridge: f
     Returns:
         (n,) scores, higher is harder.
     """
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2 or x.size == 0 or not np.isfinite(x).all():
-        raise ValueError(f"features must be a non-empty finite (n, d) array, got shape {x.shape}.")
-    y = _check.vector("labels", labels)
+    x = _check.matrix("features", features)
+    y = _check.labels("labels", labels)
     if len(y) != len(x):
-        raise ValueError(f"labels must have one entry per example ({len(x)}), got {len(y)}.")
+        raise _check.ArgumentError(f"labels must have one entry per example ({len(x)}), got {len(y)}.")
     ridge = _check.real("ridge", ridge, 1e-6, 1e6)
     x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     target = (y[:, None] == np.unique(y)).astype(np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,7 @@ class BucketDraws:
 
     def __init__(self, buckets: Buckets, batch_size: int, seed: int) -> None:
         self._batch_size = batch_size
+        self._fingerprint = [*buckets.sizes.tolist(), zlib.crc32(buckets.ids.tobytes())]
         self._members = [np.flatnonzero(buckets.ids == k) for k in range(buckets.count)]
         # A generator of its own for each bucket: how often one is drawn does not change another's order.
         streams = np.random.SeedSequence(seed).spawn(buckets.count + 1)
@@ -37,7 +40,8 @@ class BucketDraws:
         positions = (self._quota.random() + np.arange(self._batch_size)) / self._batch_size
         edges = np.cumsum(weights)
         edges /= edges[-1]
-        buckets = np.searchsorted(edges, positions, side="right")
+        # A position can round to 1.0, which is past the last edge.
+        buckets = np.minimum(np.searchsorted(edges, positions, side="right"), len(edges) - 1)
         counts = np.bincount(buckets, minlength=len(edges))
         indices = np.concatenate([self._take(k, int(count)) for k, count in enumerate(counts) if count])
         return indices, buckets
@@ -51,21 +55,23 @@ class BucketDraws:
         return order[cursor : cursor + count]
 
     def state_dict(self) -> State:
-        """Everything that the next draws depend on, as arrays and plain numbers."""
+        """Everything that the next draws depend on, as arrays and plain values."""
         return {
             "generators": [rng.bit_generator.state for rng in (self._quota, *self._shufflers)],
-            "orders": [order.tolist() for order in self._orders],
-            "cursors": self._cursors.tolist(),
+            "orders": list(self._orders),
+            "cursors": self._cursors.copy(),
+            "buckets": self._fingerprint,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continue where `state_dict` was taken; ValueError if it is of other buckets."""
-        if len(state["cursors"]) != len(self._members):
+        if state["buckets"] != self._fingerprint:
+            saved, found = state["buckets"][:-1], self._fingerprint[:-1]
             raise ValueError(
-                f"the state is of {len(state['cursors'])} buckets, this stream has {len(self._members)}: "
+                f"the state is of other buckets (sizes {saved}) than this stream's (sizes {found}): "
                 "make it with the buckets it was saved with."
             )
         for rng, saved in zip((self._quota, *self._shufflers), state["generators"], strict=True):
             rng.bit_generator.state = saved
-        self._orders = [np.asarray(order, dtype=np.int64) for order in state["orders"]]
-        self._cursors = np.asarray(state["cursors"], dtype=np.int64)
+        self._orders = [np.array(order, dtype=np.int64) for order in state["orders"]]
+        self._cursors = np.array(state["cursors"], dtype=np.int64)

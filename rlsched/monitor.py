@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 import torch
@@ -38,12 +39,11 @@ class Monitor:
         self._last_gradient: Tensor | None = None
         self._last_gradient_step = -1
         self._step = 0
-        self._hooks: list[Any] = []
         if reads & _GRADIENT:
-            self._hooks = [
-                optimizer.register_step_pre_hook(self._before_step),
-                optimizer.register_step_post_hook(self._after_step),
-            ]
+            # Weak, so that the optimizer does not keep the monitors of schedulers that were dropped.
+            before, after = WeakMethod(self._before_step), WeakMethod(self._after_step)
+            optimizer.register_step_pre_hook(lambda *_: _call(before))
+            optimizer.register_step_post_hook(lambda *_: _call(after))
         self.begin(0, 1, 1)
 
     def begin(self, step: int, steps_ahead: int, num_buckets: int) -> None:
@@ -89,7 +89,6 @@ class Monitor:
             spec,
             np.array([self._step]),
             np.array([decision]),
-            steps=np.array([len(self._losses)]),
             losses=np.array([self._losses or [math.nan]]),
             grad_norms=gradients[0],
             update_ratios=gradients[1],
@@ -97,12 +96,6 @@ class Monitor:
             bucket_loss=means[None],
             validation_loss=np.array([self._validation]),
         )
-
-    def detach(self) -> None:
-        """Remove the hooks from the optimizer."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
         """The open window and the last gradient, as tensors and plain numbers."""
@@ -132,14 +125,18 @@ class Monitor:
         self._last_gradient = None if gradient is None else gradient.clone()
         self._last_gradient_step = int(state["last_gradient_step"])
 
-    def _before_step(self, *_: object) -> None:
+    def _before_step(self) -> None:
         if is_sampled(self._step - self._start, self._steps_ahead):
             self._before = self._snapshot(lambda parameter: parameter)
 
-    def _after_step(self, *_: object) -> None:
+    def _after_step(self) -> None:
         if self._before is None:
             return
         before, self._before = self._before, None
+        # A fused optimizer runs this also where gradient scaling makes it skip the update.
+        found_inf = getattr(self._optimizer, "found_inf", None)
+        if found_inf is not None and bool(found_inf):
+            return
         gradient, after = self._snapshot(_gradient_of), self._snapshot(lambda parameter: parameter)
         # Other parameters have gradients than before the step: an optimizer that evaluates a closure.
         if gradient is None or after is None or after.shape != before.shape:
@@ -149,20 +146,26 @@ class Monitor:
         agreement = torch.full((), math.nan)
         last = self._last_gradient
         if last is not None and self._last_gradient_step == self._step - 1 and last.shape == gradient.shape:
-            agreement = torch.nn.functional.cosine_similarity(gradient, last, dim=0)
-        self._last_gradient, self._last_gradient_step = gradient, self._step
+            agreement = torch.nn.functional.cosine_similarity(gradient, last.to(gradient.device), dim=0)
         norm, moved, size, cosine = torch.cat([squares, agreement[None].to(squares)]).tolist()
+        if not math.isfinite(norm):
+            return
+        self._last_gradient, self._last_gradient_step = gradient, self._step
         ratio = math.sqrt(moved / size) if size > 0 else math.nan
-        self._gradients[self._step - self._start] = (math.sqrt(max(norm, 0.0)), ratio, cosine)
+        self._gradients[self._step - self._start] = (math.sqrt(norm), ratio, cosine)
 
     def _snapshot(self, select: Callable[[Tensor], Tensor]) -> Tensor | None:
         """A flat float copy of `select(parameter)`, evenly subsampled, over parameters with a gradient."""
         parameters = [p for p in self._parameters() if p.grad is not None and not p.grad.is_sparse]
         if not parameters:
             return None
-        stride = -(-sum(p.numel() for p in parameters) // SNAPSHOT_ELEMENTS)
-        device = parameters[0].device
-        parts = [select(p).detach().reshape(-1)[::stride].to(device, torch.float32) for p in parameters]
+        # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
+        stride = -(-sum(p.numel() for p in parameters) // SNAPSHOT_ELEMENTS) | 1
+        device, position, parts = parameters[0].device, 0, []
+        for parameter in parameters:
+            values = select(parameter).detach().reshape(-1)
+            parts.append(values[-position % stride :: stride].to(device, torch.float32))
+            position += len(values)
         return torch.cat(parts)
 
     def _parameters(self) -> Iterator[Tensor]:
@@ -173,3 +176,9 @@ class Monitor:
 def _gradient_of(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
+
+
+def _call(method: WeakMethod[Callable[[], None]]) -> None:
+    bound = method()
+    if bound is not None:
+        bound()

@@ -2,7 +2,8 @@
 
 Nothing here is tied to the task, the model or the units of the loss, so that a policy can be used on runs
 unlike those it was trained on. An observation is (R, F + K * B): F features of the run, then B features of
-each of its K buckets. Memory is two exponential averages, carried in the state.
+each of its K buckets. There is no recurrence: memory is references (first, best, last) and exponential averages,
+carried in the state.
 """
 
 from __future__ import annotations
@@ -16,48 +17,49 @@ from rlsched.contract import Array, RunSpec, State, Window
 
 @dataclass(frozen=True)
 class Feature:
-    """One entry of an observation: its name, its range (values are clipped to it) and what it means."""
+    """One entry of an observation: its name, its range (values are clipped to it), unit and meaning."""
 
     name: str
     low: float
     high: float
+    unit: str
     meaning: str
 
 
 RUN_FEATURES = (
-    Feature("progress", 0, 1, "share of the run's steps that are done"),
-    Feature("decisions_left", 0, 4, "log10(1 + decisions left after this one)"),
-    Feature("interval", 0, 7, "log10 of the steps until the next decision"),
-    Feature("log_scale", -4, 4, "current correction to the default schedule, decades"),
-    Feature("last_move", -1, 1, "previous action on the learning rate"),
-    Feature("loss_vs_first", -20, 20, "ln(loss / first loss)"),
-    Feature("loss_vs_best", -1, 20, "ln(loss / lowest window loss so far)"),
-    Feature("loss_change", -20, 20, "ln(loss / loss of the window before)"),
-    Feature("loss_change_fast", -20, 20, "exponential average of loss_change, rate 0.5"),
-    Feature("loss_change_slow", -20, 20, "exponential average of loss_change, rate 0.15"),
-    Feature("loss_slope", -5, 5, "relative change of the loss inside the window, by a line"),
-    Feature("loss_noise", 0, 5, "relative deviation of the loss about that line"),
-    Feature("grad_vs_first", -20, 20, "ln(gradient norm / first gradient norm)"),
-    Feature("grad_change", -20, 20, "ln(gradient norm / that of the window before)"),
-    Feature("grad_spread", 0, 5, "standard deviation of ln(gradient norm) on the sampled steps"),
-    Feature("update_ratio", -12, 4, "log10(|update| / |parameters|)"),
-    Feature("grad_agreement", -1, 1, "mean cosine of consecutive gradients"),
-    Feature("grad_agreement_slow", -1, 1, "exponential average of grad_agreement, rate 0.15"),
-    Feature("batch_size", -6, 12, "log2(batch size / 32); 0 where unknown"),
-    Feature("adaptive", 0, 1, "1 for optimizers of Adam's kind, 0 for SGD"),
-    Feature("feedback", 0, 1, "1 once a validation loss has been reported"),
-    Feature("validation_change", -20, 20, "ln(validation loss / the report before)"),
-    Feature("validation_vs_best", -1, 20, "ln(validation loss / lowest report so far)"),
-    Feature("gap", -20, 20, "ln(validation loss / loss), relative to its first value"),
-    Feature("curriculum", 0, 1, "1 if bucket weights act and bucket losses are known"),
+    Feature("progress", 0, 1, "1", "share of the run's steps that are done"),
+    Feature("decisions_left", 0, 4, "decades", "log10(1 + decisions left after this one)"),
+    Feature("interval", 0, 7, "decades", "log10 of the steps until the next decision"),
+    Feature("log_scale", -4, 4, "decades", "current correction to the default schedule, decades"),
+    Feature("last_move", -1, 1, "moves", "previous action on the learning rate"),
+    Feature("loss_vs_first", -20, 20, "nats", "ln(loss / first loss)"),
+    Feature("loss_vs_best", -1, 20, "nats", "ln(loss / lowest window loss so far)"),
+    Feature("loss_change", -20, 20, "nats", "ln(loss / loss of the window before)"),
+    Feature("loss_change_fast", -20, 20, "nats", "exponential average of loss_change, rate 0.5"),
+    Feature("loss_change_slow", -20, 20, "nats", "exponential average of loss_change, rate 0.15"),
+    Feature("loss_slope", -5, 5, "1", "relative change of the loss inside the window, by a line"),
+    Feature("loss_noise", 0, 5, "1", "relative deviation of the loss about that line"),
+    Feature("grad_vs_first", -20, 20, "nats", "ln(gradient norm / first gradient norm)"),
+    Feature("grad_change", -20, 20, "nats", "ln(gradient norm / that of the window before)"),
+    Feature("grad_spread", 0, 5, "nats", "standard deviation of ln(gradient norm) on the sampled steps"),
+    Feature("update_ratio", -12, 4, "decades", "log10(|update| / |parameters|)"),
+    Feature("grad_agreement", -1, 1, "1", "mean cosine of consecutive gradients"),
+    Feature("grad_agreement_slow", -1, 1, "1", "exponential average of grad_agreement, rate 0.15"),
+    Feature("batch_size", -6, 12, "octaves", "log2(batch size / 32); 0 where unknown"),
+    Feature("adaptive", 0, 1, "flag", "1 for optimizers of Adam's kind, 0 for SGD"),
+    Feature("feedback", 0, 1, "flag", "1 once a validation loss has been reported"),
+    Feature("validation_change", -20, 20, "nats", "ln(validation loss / the report before)"),
+    Feature("validation_vs_best", -1, 20, "nats", "ln(validation loss / lowest report so far)"),
+    Feature("gap", -20, 20, "nats", "ln(validation loss / loss), relative to its first value"),
+    Feature("curriculum", 0, 1, "flag", "1 if bucket weights act and bucket losses are known"),
 )
 BUCKET_FEATURES = (
-    Feature("relative_loss", -20, 20, "ln(bucket's loss / mean over buckets by share)"),
-    Feature("loss_change", -20, 20, "ln(bucket's loss / the one before)"),
-    Feature("loss_vs_first", -20, 20, "ln(bucket's loss / its first)"),
-    Feature("share", -10, 10, "ln(K * bucket's share of the data)"),
-    Feature("difficulty", -1, 1, "rank of difficulty, easiest -1, hardest 1, no order 0"),
-    Feature("weight", -10, 10, "ln(bucket's current weight / its share)"),
+    Feature("relative_loss", -20, 20, "nats", "ln(bucket's loss / mean over buckets by share)"),
+    Feature("loss_change", -20, 20, "nats", "ln(bucket's loss / the one before)"),
+    Feature("loss_vs_first", -20, 20, "nats", "ln(bucket's loss / its first)"),
+    Feature("share", -10, 10, "nats", "ln(K * bucket's share of the data)"),
+    Feature("difficulty", -1, 1, "1", "rank of difficulty, easiest -1, hardest 1, no order 0"),
+    Feature("weight", -10, 10, "nats", "ln(bucket's current weight / its share)"),
 )
 READS = frozenset({"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"})
 _FAST, _SLOW = 0.5, 0.15
@@ -78,7 +80,7 @@ def init(spec: RunSpec) -> State:
     return {
         "first_loss": unknown, "best_loss": unknown, "last_loss": unknown, "loss_noise": zero,
         "change_fast": zero, "change_slow": zero, "first_grad": unknown, "last_grad": unknown,
-        "update_ratio": unknown, "agreement_slow": zero, "first_validation": unknown,
+        "update_ratio": unknown, "agreement_slow": zero,
         "best_validation": unknown, "last_validation": unknown, "first_gap": unknown,
         "bucket_first": buckets, "bucket_last": buckets,
     }  # fmt: skip
@@ -113,14 +115,14 @@ def observe(
 
     first_loss = _keep(state["first_loss"], loss)
     best_loss = np.fmin(state["best_loss"], loss)
-    change = _or_zero(loss - state["last_loss"])
-    change_fast = state["change_fast"] + _FAST * (change - state["change_fast"])
-    change_slow = state["change_slow"] + _SLOW * (change - state["change_slow"])
+    change = loss - state["last_loss"]
+    change_fast = state["change_fast"] + _FAST * _or_zero(change - state["change_fast"])
+    change_slow = state["change_slow"] + _SLOW * _or_zero(change - state["change_slow"])
     loss_noise = np.where(np.isfinite(window.loss_noise), window.loss_noise, state["loss_noise"])
     first_grad = _keep(state["first_grad"], grad)
     update_ratio = _keep(np.log10(np.e) * _log(window.update_ratio), state["update_ratio"])
-    agreement = _or_zero(window.grad_agreement)
-    agreement_slow = state["agreement_slow"] + _SLOW * (agreement - state["agreement_slow"])
+    agreement = window.grad_agreement
+    agreement_slow = state["agreement_slow"] + _SLOW * _or_zero(agreement - state["agreement_slow"])
 
     best_validation = np.fmin(state["best_validation"], validation)
     last_validation = _keep(validation, state["last_validation"])
@@ -183,7 +185,6 @@ def observe(
         "loss_noise": loss_noise, "change_fast": change_fast, "change_slow": change_slow,
         "first_grad": first_grad, "last_grad": _keep(grad, state["last_grad"]),
         "update_ratio": update_ratio, "agreement_slow": agreement_slow,
-        "first_validation": _keep(state["first_validation"], validation),
         "best_validation": best_validation, "last_validation": last_validation,
         "first_gap": first_gap, "bucket_first": bucket_first, "bucket_last": bucket_last,
     }  # fmt: skip

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import ASGD, SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlsched import _check
-from rlsched.contract import TELEMETRY, Array, Controller, RunSpec, State, Window
+from rlsched.contract import TELEMETRY, Array, Controller, RunSpec, State, Window, check_controller
 from rlsched.controllers import Guard, PolicyController
 from rlsched.monitor import Monitor
 from rlsched.policy import Policy
@@ -48,8 +48,9 @@ class RLScheduler(LRScheduler):
             loss.backward(); optimizer.step(); optimizer.zero_grad()
             scheduler.step(loss)
 
-    The groups' learning rates at construction are the base; their ratios are kept. After `num_steps` steps
-    the learning rate stays where it ended (zero, for the learned policy).
+    The groups' learning rates at construction (or their `initial_lr`, if an earlier scheduler left one, as with
+    torch's own) are the base; their ratios are kept. After `num_steps` steps the learning rate stays where it
+    ended: at zero, for the learned policy.
 
     Args:
         optimizer: any `torch.optim.Optimizer`.
@@ -58,7 +59,8 @@ class RLScheduler(LRScheduler):
         controller: any other `Controller`, for example `rlsched.Cosine()`.
         num_decisions: how often it decides, in [1, num_steps - 1]; by default 20, or fewer in a run that
             is shorter than that.
-        guard: back off at once when a loss is not finite (see `Guard`).
+        batch_size: examples per optimizer step, at least 1, if you know it; with a sampler it is known.
+        guard: wrap the controller in a `Guard`, unless it is one: back off at once when a loss is not finite.
         on_event: called with each `Event`; by default events are Python warnings. They are kept in `events`.
 
     Raises:
@@ -74,6 +76,7 @@ class RLScheduler(LRScheduler):
         *,
         controller: Controller | None = None,
         num_decisions: int | None = None,
+        batch_size: int | None = None,
         guard: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -83,11 +86,14 @@ class RLScheduler(LRScheduler):
         if num_decisions is None:
             num_decisions = min(DEFAULT_DECISIONS, self.num_steps - 1)
         self.num_decisions = _check.integer("num_decisions", num_decisions, 1, self.num_steps - 1)
+        self.batch_size = None if batch_size is None else _check.integer("batch_size", batch_size, 1)
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event must be callable or None, got {type(on_event).__name__}.")
         self.events: list[Event] = []
         self._on_event = on_event
-        self._guarded = guard
         chosen = _choose(policy, controller)
-        self._controller: Controller = Guard(chosen) if guard else chosen
+        self._controller: Controller = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
+        self._guarded = isinstance(self._controller, Guard)
         unknown = self._controller.reads - TELEMETRY
         if unknown:
             raise ValueError(
@@ -139,8 +145,10 @@ class RLScheduler(LRScheduler):
 
         Args:
             loss: the step's training loss: a number or 0-d tensor, the mean; or a 1-d tensor or array, one
-                per example in the order of the batch, which a curriculum needs; or None, with which the run
-                is linear decay after a short warm-up. A non-finite loss is an event, not an error.
+                per example in the order of the batch, which a curriculum needs; or None, with which a policy
+                is linear decay after a short warm-up. A non-finite loss is an event, not an error: the guard
+                cuts the learning rate of the steps to come. The update that this loss led to has been made;
+                skip it yourself (as gradient scaling does) if the model is to survive it.
 
         Raises:
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
@@ -154,16 +162,18 @@ class RLScheduler(LRScheduler):
             )
         ids = None
         if self._sampler is not None:
-            per_example = losses is not None and losses.size > 1
-            ids = self._sampler.take_bucket_ids(losses.size if per_example and losses is not None else None)
-            ids = ids if per_example or (ids is not None and ids.size == 1) else None
-        self._monitor.record(losses, ids)
+            ids = self._sampler.take_bucket_ids(1 if losses is None else losses.size)
         self._step_count += 1
         self.last_epoch += 1
-        if self.last_epoch > self.num_steps:
-            self._past_end()
-        else:
+        if self.last_epoch <= self.num_steps:
+            self._monitor.record(losses, ids)
             self._advance(diverging=losses is not None and not np.isfinite(losses.mean()))
+        elif self.last_epoch == self.num_steps + 1:
+            self._emit(
+                "past_end",
+                f"step {self.last_epoch} is beyond num_steps={self.num_steps}: the learning rate stays at "
+                "its final value. Give num_steps the optimizer steps of the whole run.",
+            )
         self._apply()
 
     def get_lr(self) -> list[float | Tensor]:
@@ -171,7 +181,9 @@ class RLScheduler(LRScheduler):
         offset = min(self.last_epoch - self._window_start, self._lr_scale.shape[1] - 1)
         scale = float(self._lr_scale[0, offset])
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
-            group.setdefault("initial_lr", group["lr"])
+            lr = group["lr"]
+            # A copy: a tensor learning rate is filled in place.
+            group.setdefault("initial_lr", lr.clone() if isinstance(lr, Tensor) else lr)
             self.base_lrs.append(group["initial_lr"])
         return [base * scale for base in self.base_lrs]
 
@@ -185,7 +197,7 @@ class RLScheduler(LRScheduler):
         return {name: np.array([row[name] for row in self._history]) for name in self._history[0]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue, as tensors and plain numbers (safe under `weights_only=True`).
+        """Everything needed to continue, as tensors and plain values (safe under `weights_only=True`).
 
         The policy is not part of it: construct with the same one, then load.
         """
@@ -195,6 +207,7 @@ class RLScheduler(LRScheduler):
             "base_lrs": [float(lr) for lr in self.base_lrs],
             "num_steps": self.num_steps,
             "num_decisions": self.num_decisions,
+            "batch_size": self.batch_size,
             "decision": self._decision,
             "window_start": self._window_start,
             "window_end": self._window_end,
@@ -203,32 +216,52 @@ class RLScheduler(LRScheduler):
             "bucket_weights": torch.from_numpy(self._bucket_weights.copy()),
             "controller": _to_tensors(self._state),
             "monitor": self._monitor.state_dict(),
+            "history": {name: torch.from_numpy(rows) for name, rows in self.history().items()},
+            "events": [[event.step, event.kind, event.message] for event in self.events],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`, and set the optimizer's learning rates accordingly.
 
         Construct the scheduler (and its sampler) as in the saved run first; `num_steps`, `num_decisions` and
-        the base learning rates are taken from the state. ValueError if it is of another number of buckets.
+        the base learning rates are taken from the state. ValueError, with nothing changed, if it is the state
+        of another kind of scheduler or controller, or of another number of buckets or parameter groups.
         """
-        weights = state_dict["bucket_weights"].numpy()
-        if weights.shape != self._bucket_weights.shape:
-            raise ValueError(
-                f"the state is of a run with {weights.shape[1]} buckets, this one has "
-                f"{self._bucket_weights.shape[1]}: attach the sampler it was saved with before loading."
-            )
-        self.num_steps, self.num_decisions = state_dict["num_steps"], state_dict["num_decisions"]
-        for index, lr in enumerate(state_dict["base_lrs"][: len(self.base_lrs)]):
-            self.base_lrs[index] = lr
+        self._check_state(state_dict)
+        for name in ("last_epoch", "_step_count", "num_steps", "num_decisions", "batch_size"):
+            setattr(self, name, state_dict[name])
+        self.base_lrs = list(state_dict["base_lrs"])
         self._spec = self._make_spec()
-        self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["_step_count"]
-        self._decision, self._window_start = state_dict["decision"], state_dict["window_start"]
-        self._window_end = state_dict["window_end"]
-        self._diverging = state_dict["diverging"]
-        self._lr_scale, self._bucket_weights = state_dict["lr_scale"].numpy().copy(), weights.copy()
+        self._decision, self._diverging = state_dict["decision"], state_dict["diverging"]
+        self._window_start, self._window_end = state_dict["window_start"], state_dict["window_end"]
+        self._lr_scale = _to_array(state_dict["lr_scale"])
+        self._bucket_weights = _to_array(state_dict["bucket_weights"])
         self._state = _to_arrays(state_dict["controller"])
         self._monitor.load_state_dict(state_dict["monitor"])
+        columns = {name: _to_array(rows) for name, rows in state_dict["history"].items()}
+        count = len(columns["step"])
+        self._history = [{name: rows[row] for name, rows in columns.items()} for row in range(count)]
+        self.events = [Event(*event) for event in state_dict["events"]]
         self._apply()
+
+    def _check_state(self, state_dict: dict[str, Any]) -> None:
+        mine = self.state_dict()
+        if set(state_dict) != set(mine):
+            raise ValueError("the state is not one of an RLScheduler: load what its state_dict() returned.")
+        if _structure(state_dict["controller"]) != _structure(mine["controller"]):
+            raise ValueError(
+                "the state is of another kind of controller than this scheduler's: construct it with the policy "
+                "or controller, and the guard, of the saved run."
+            )
+        for what, found, wanted in (
+            ("buckets", state_dict["bucket_weights"].shape[1], self._bucket_weights.shape[1]),
+            ("parameter groups", len(state_dict["base_lrs"]), len(self.optimizer.param_groups)),
+        ):
+            if found != wanted:
+                raise ValueError(
+                    f"the state is of a run with {found} {what}, this one has {wanted}: construct the "
+                    "optimizer, the scheduler and its sampler as in the saved run before loading."
+                )
 
     def _make_spec(self) -> RunSpec:
         sampler = self._sampler
@@ -237,7 +270,7 @@ class RLScheduler(LRScheduler):
             self.num_decisions,
             [float(lr) for lr in self.base_lrs],
             adaptive=is_adaptive(self.optimizer),
-            batch_size=None if sampler is None else sampler.batch_size,
+            batch_size=self.batch_size if sampler is None else sampler.batch_size * sampler.batches_per_step,
             bucket_shares=(1.0,) if sampler is None else sampler.buckets.shares,
             bucket_difficulty=None if sampler is None else sampler.buckets.difficulty,
         )
@@ -253,18 +286,23 @@ class RLScheduler(LRScheduler):
         self._apply()
 
     def _advance(self, diverging: bool) -> None:
-        """Decide if the window is over, or at once, within it, if the loss is not finite."""
+        """Decide if the window is over, or at once, within it, at the first loss that is not finite."""
         ended = self.last_epoch >= self._window_end
-        if diverging and self._guarded and not self._diverging:
+        struck = diverging and not self._diverging and self._guarded
+        self._diverging = diverging
+        if struck:
             self._emit(
                 "non_finite_loss",
-                f"the loss at step {self.last_epoch} is not finite: the learning rate is cut. If it does not "
-                "recover, restart from a checkpoint with a lower base learning rate.",
+                f"the loss at step {self.last_epoch} is not finite: the learning rate is cut. If the losses stay "
+                "so, the model is lost: restart from a checkpoint with a lower base learning rate.",
             )
-        self._diverging = diverging
-        if ended or (diverging and self._guarded):
+        if ended or struck:
             self._decision += int(ended)
-            self._decide(self._monitor.close(self._spec, self._decision))
+            window = self._monitor.close(self._spec, self._decision)
+            self._decide(window)
+            if self._guarded and window.nonfinite[0] and np.isfinite(window.validation_loss[0]):
+                # The guard keeps such a window from the policy, but not what the user reported in it.
+                self._monitor.report_validation(float(window.validation_loss[0]))
 
     def _decide(self, window: Window) -> None:
         self._state, decision = self._controller.decide(self._state, window)
@@ -279,7 +317,7 @@ class RLScheduler(LRScheduler):
             {
                 "step": self._window_start,
                 "lr_scale": scale,
-                "lr": [float(lr) * scale for lr in self.base_lrs],
+                "lr": np.array([float(lr) * scale for lr in self.base_lrs]),
                 "bucket_weights": self._bucket_weights[0].copy(),
                 "loss": float(window.loss[0]),
             }
@@ -296,14 +334,6 @@ class RLScheduler(LRScheduler):
             for group in self.optimizer.param_groups
         ]
 
-    def _past_end(self) -> None:
-        if self.last_epoch == self.num_steps + 1:
-            self._emit(
-                "past_end",
-                f"step {self.last_epoch} is beyond num_steps={self.num_steps}: the learning rate stays at "
-                "its final value. Give num_steps the optimizer steps of the whole run.",
-            )
-
     def _emit(self, kind: str, message: str) -> None:
         event = Event(self.last_epoch, kind, message)
         self.events.append(event)
@@ -314,8 +344,8 @@ class RLScheduler(LRScheduler):
 
 
 def is_adaptive(optimizer: Optimizer) -> bool:
-    """Whether the optimizer rescales gradients, so that its step does not grow with them: all but SGD."""
-    return not isinstance(optimizer, SGD)
+    """Whether the optimizer counts as one of Adam's kind: all but plain (momentum, averaged) SGD do."""
+    return not isinstance(optimizer, SGD | ASGD)
 
 
 def _choose(policy: Policy | str | os.PathLike[str] | None, controller: Controller | None) -> Controller:
@@ -325,6 +355,7 @@ def _choose(policy: Policy | str | os.PathLike[str] | None, controller: Controll
             "`rlsched train --out DIR`, or use for example controller=rlsched.Linear()."
         )
     if controller is not None:
+        check_controller("controller", controller)
         return controller
     if isinstance(policy, str | os.PathLike):
         policy = Policy.load(policy)
@@ -361,6 +392,15 @@ def _to_tensors(state: State) -> State:
 
 def _to_arrays(state: State) -> State:
     return {
-        name: _to_arrays(value) if isinstance(value, dict) else value.numpy().copy()
-        for name, value in state.items()
+        name: _to_arrays(value) if isinstance(value, dict) else _to_array(value) for name, value in state.items()
     }
+
+
+def _to_array(values: Tensor) -> Array:
+    # A checkpoint may have been mapped to the device of the model.
+    return np.array(values.cpu().numpy())
+
+
+def _structure(state: State) -> dict[str, Any]:
+    """The names in a controller's state, nested as it is."""
+    return {name: _structure(value) if isinstance(value, dict) else None for name, value in state.items()}

@@ -15,7 +15,7 @@ SAMPLED_STEPS = 4
 
 def is_sampled(offset: int, steps_ahead: int) -> bool:
     """Whether step `offset` (from 0) of a window of `steps_ahead` steps measures gradient statistics."""
-    return offset >= steps_ahead - SAMPLED_STEPS
+    return steps_ahead - SAMPLED_STEPS <= offset < steps_ahead
 
 
 def summarise(
@@ -23,7 +23,6 @@ def summarise(
     step: Array,
     decision: Array,
     *,
-    steps: Array,
     losses: Array,
     grad_norms: Array,
     update_ratios: Array,
@@ -37,7 +36,6 @@ def summarise(
         spec: the runs.
         step: (R,) steps done so far.
         decision: (R,) index of the decision now due.
-        steps: (R,) steps in the window.
         losses: (R, W) loss of each step; NaN where not measured, +inf where not finite.
         grad_norms: (R, W) gradient norm of each step; NaN where not sampled. Likewise
             update_ratios, |update| / |parameters|, and grad_agreements, the cosine with the step before.
@@ -52,7 +50,6 @@ def summarise(
         spec=spec,
         step=step,
         decision=decision,
-        steps=steps,
         loss=loss,
         loss_slope=slope,
         loss_noise=noise,

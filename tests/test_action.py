@@ -33,6 +33,20 @@ def test_the_warmup_rises_by_one_move_a_decision():
     np.testing.assert_allclose(np.log10(undecayed), [-2.1, -1.4, -0.7, 0.0], atol=1e-12)
 
 
+@pytest.mark.parametrize(("num_decisions", "steps"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 19)])
+def test_the_warmup_ends_early_in_runs_of_few_decisions(num_decisions, steps):
+    run = RunSpec.single(1000, num_decisions, 0.1, adaptive=True)
+    for decision in range(num_decisions + 1):
+        index = np.array([decision])
+        window = Window.opening(run).replace(decision=index, step=run.boundary(index))
+        _, decided = ActionSpec().decode(ActionSpec().init(run), window, np.zeros((1, 2)), STEER)
+        linear = 1.0 - window.progress_ahead()
+        if window.step[0] >= steps:
+            np.testing.assert_allclose(decided.lr_scale, linear, rtol=1e-12)
+        else:
+            assert (decided.lr_scale <= 0.2 * linear).all()
+
+
 def test_moves_add_up_and_are_clipped():
     spec, window = ActionSpec(max_log_scale=1.0), at(5)
     state = spec.init(RUN)

@@ -57,7 +57,7 @@ def test_the_exported_policy_is_the_agents(model, tmp_path):
     outside = rng.normal(0.0, 10.0 * np.abs(high), (500, len(low)))
     seen = np.concatenate([inside, outside]).astype(np.float32)
     expected, _ = model.predict(seen, deterministic=True)
-    exported = Policy.load(export_policy(model).save(tmp_path / "policy.safetensors"))
+    exported = Policy.load(export_policy(model, ActionSpec()).save(tmp_path / "policy.safetensors"))
     difference = np.abs(exported.act(seen) - expected)
     assert difference.max() <= 1e-5
     assert (np.abs(expected) == 1.0).any(), "clipping took part in the comparison"
@@ -121,9 +121,7 @@ def test_training_is_reproducible_and_resumes_bit_exactly(tmp_path):
     assert iterations == [2, 3]
     assert weights(resumed) == weights(whole)
     assert resumed.metadata.evaluation == whole.metadata.evaluation
-    checkpoints = [
-        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "stopped")
-    ]
+    checkpoints = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "stopped")]
     for name, value in checkpoints[0]["policy"].items():
         assert torch.equal(value, checkpoints[1]["policy"][name]), name
     documented = re.findall(r"`((?:rollout|evaluation|train|time)/\w+)`", METRICS.read_text())
@@ -158,7 +156,7 @@ def test_resuming_is_refused_where_it_would_not_continue(tmp_path):
         train(TINY, tmp_path / "none", resume=True)
     out = tmp_path / "run"
     train(dataclasses.replace(TINY, iterations=1), out)
-    with pytest.raises(ValueError, match="was started with other settings of iterations, seed"):
+    with pytest.raises(ValueError, match="holds a run with other settings of iterations, seed"):
         train(dataclasses.replace(TINY, seed=1), out, resume=True)
     with pytest.raises(FileExistsError, match="holds a training run"):
         train(TINY, out)
@@ -167,13 +165,27 @@ def test_resuming_is_refused_where_it_would_not_continue(tmp_path):
         train(dataclasses.replace(TINY, iterations=1), out, resume=True)
 
 
-def test_training_and_evaluation_episodes_never_share_a_seed():
-    drawn = {
-        int(value) // 4 * 2
-        for iteration in range(200)
-        for value in np.random.SeedSequence([0, iteration]).generate_state(17)
-    }
-    assert not drawn & set(evaluation_seeds(0, 1000))
+def test_training_and_evaluation_episodes_never_share_a_seed(tmp_path, monkeypatch):
+    trained: list[int] = []
+    collect = SchedulePPO.collect_rollouts
+    reset = TrainingScheduleEnv.reset
+
+    def recording(env, *, seed=None, options=None):
+        if seed is not None:  # else the episode goes on from the generator of the one before
+            trained.append(seed)
+        return reset(env, seed=seed, options=options)
+
+    def collecting(*arguments, **settings):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TrainingScheduleEnv, "reset", recording)
+            return collect(*arguments, **settings)
+
+    monkeypatch.setattr(SchedulePPO, "collect_rollouts", collecting)
+    train(TINY, tmp_path / "run")
+    # One seed for each iteration and environment, and the first iteration's once more for calibration.
+    assert len(trained) == (TINY.iterations + 1) * TINY.num_envs
+    assert len(set(trained)) == TINY.iterations * TINY.num_envs
+    assert not set(trained) & set(evaluation_seeds(TINY.seed, 1000))
 
 
 @dataclass(frozen=True)
@@ -191,12 +203,21 @@ def test_ppo_learns_to_raise_a_learning_rate_that_is_too_low(tmp_path):
         tasks=TooLow(max_steps=70),
     )  # fmt: skip
     figures = train(config, tmp_path / "run").metadata.evaluation
-    assert figures["policy"] > figures["linear_decay_same_base_lr"] + 0.1
+    assert figures["policy"] > figures["linear_decay_after_warmup_same_base_lr"] + 0.1
 
 
-def test_the_zero_action_is_the_default():
+def test_the_default_is_linear_decay_after_the_warmup():
     env, act = TrainingScheduleEnv(), default_act(4)
-    assert (episode_returns(act, env, [1, 3]) == episode_returns(act, env, [1, 3])).all()
+    observation, _ = env.reset(seed=1)
+    over, scales = False, []
+    while not over:
+        start = int(env._window.step[0])
+        observation, _, over, _, info = env.step(act(observation[None])[0])
+        scales.append((start, info["lr_scale"]))
+    steps = int(env.run.spec.num_steps[0])
+    for start, scale in scales[2:]:
+        assert scale == pytest.approx(1 - start / steps)
+    assert episode_returns(act, env, [1, 3]).shape == (2,)
 
 
 def test_config_names_the_field_that_is_wrong():

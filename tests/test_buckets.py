@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from rlsched import Buckets, CurriculumSampler, linear_probe_scores
+from rlsched import Buckets, CurriculumSampler, Linear, RLScheduler, linear_probe_scores
 from rlsched.draws import BucketDraws
 
 BUCKETS = Buckets.from_scores(np.arange(100.0), count=4)
@@ -38,7 +38,7 @@ def test_groups_keep_their_members_and_have_no_order():
     [
         (lambda: Buckets.from_scores([]), ValueError, "scores must be a non-empty"),
         (lambda: Buckets.from_scores([1.0, np.nan]), ValueError, "scores must be finite.*index 1"),
-        (lambda: Buckets.from_scores(["a"]), TypeError, "scores must be a one-dimensional"),
+        (lambda: Buckets.from_scores(["a"]), TypeError, "scores must be a non-empty one-dimensional"),
         (
             lambda: Buckets.from_scores([1.0, 2.0], count=3),
             ValueError,
@@ -57,6 +57,9 @@ def test_groups_keep_their_members_and_have_no_order():
         ),
         (lambda: CurriculumSampler(BUCKETS, 8).set_weights([0.0] * 4), ValueError, "not all zero"),
         (lambda: linear_probe_scores(np.zeros((0, 2)), []), ValueError, "features must be a non-empty"),
+        (lambda: linear_probe_scores([["a"]], [0]), TypeError, "features must be a non-empty two-dimensional"),
+        (lambda: linear_probe_scores(np.ones((2, 1)), [0.5, 1]), ValueError, "labels must be integers, got 0.5"),
+        (lambda: CurriculumSampler(BUCKETS, 8, NOT_BUCKETS), TypeError, "scheduler must be an rlsched.RLSch"),
         (lambda: linear_probe_scores(np.ones((2, 1)), [0]), ValueError, "labels must have one entry per"),
     ],
 )
@@ -127,31 +130,73 @@ def test_a_loader_draws_with_the_sampler():
     assert all((batch[0] >= 75).all() for batch in batches)
 
 
-def test_a_sampler_continues_from_its_state():
-    one, other = CurriculumSampler(BUCKETS, 7, seed=1), CurriculumSampler(BUCKETS, 7, seed=99)
-    one.set_weights([0.1, 0.2, 0.3, 0.4])
+def test_a_stream_continues_from_its_state():
+    one, other = BucketDraws(BUCKETS, 7, seed=1), BucketDraws(BUCKETS, 7, seed=99)
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
     for _ in range(23):
-        one.draw()
+        one.draw(weights)
     other.load_state_dict(one.state_dict())
     for _ in range(30):
-        np.testing.assert_array_equal(one.draw(), other.draw())
-        np.testing.assert_array_equal(one.take_bucket_ids(None), other.take_bucket_ids(None))
+        np.testing.assert_array_equal(one.draw(weights), other.draw(weights))
 
 
 def test_a_state_of_other_buckets_is_refused():
-    state = CurriculumSampler(Buckets.from_scores(np.arange(100.0), count=2), 7).state_dict()
-    with pytest.raises(ValueError, match="the state is of 2 buckets, this stream has 4"):
-        CurriculumSampler(BUCKETS, 7).load_state_dict(state)
+    same_sizes = Buckets.from_scores(-np.arange(100.0), count=4)
+    for buckets in (Buckets.from_scores(np.arange(100.0), count=2), same_sizes):
+        state = CurriculumSampler(buckets, 7).state_dict()
+        with pytest.raises(ValueError, match=r"the state is of other buckets \(sizes"):
+            CurriculumSampler(BUCKETS, 7).load_state_dict(state)
+
+
+def attached(**arguments):
+    """A sampler whose batches a scheduler accounts for, by hand."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    return CurriculumSampler(BUCKETS, 8, RLScheduler(optimizer, 9999, controller=Linear()), **arguments)
 
 
 def test_losses_are_credited_to_the_batches_in_order():
-    sampler = CurriculumSampler(BUCKETS, 8, seed=0)
-    drawn = [BUCKETS.ids[sampler.draw()] for _ in range(4)]
+    sampler = attached()
+    drawn = [BUCKETS.ids[sampler.draw()] for _ in range(3)]
     np.testing.assert_array_equal(sampler.take_bucket_ids(8), drawn[0])
-    # Two batches accumulated into one step, then a step without per-example losses.
-    np.testing.assert_array_equal(sampler.take_bucket_ids(16), np.concatenate(drawn[1:3]))
-    np.testing.assert_array_equal(sampler.take_bucket_ids(None), drawn[3])
-    assert sampler.take_bucket_ids(8) is None
+    assert sampler.take_bucket_ids(1) is None, "a mean loss, which uses up its batch all the same"
+    np.testing.assert_array_equal(sampler.take_bucket_ids(8), drawn[2])
+    assert sampler.take_bucket_ids(8) is None, "nothing is pending"
     sampler.draw()
-    with pytest.raises(ValueError, match=r"one value per example of the step's batches \(8\), got 5"):
+    with pytest.raises(ValueError, match=r"one value per example of the step's 1 batches \(8\), got 5"):
         sampler.take_bucket_ids(5)
+
+
+def test_accumulated_batches_are_accounted_for_together():
+    sampler = attached(batches_per_step=2)
+    drawn = [BUCKETS.ids[sampler.draw()] for _ in range(4)]
+    np.testing.assert_array_equal(sampler.take_bucket_ids(16), np.concatenate(drawn[:2]))
+    with pytest.raises(ValueError, match=r"the step's 2 batches \(16\), got 8"):
+        sampler.take_bucket_ids(8)
+
+
+def test_batches_that_no_step_accounts_for_are_noticed():
+    sampler = attached()
+    for _ in range(1024):
+        sampler.draw()
+    with pytest.raises(ValueError, match=r"1024 batches were drawn that no scheduler\.step accounted for"):
+        sampler.draw()
+    alone = CurriculumSampler(BUCKETS, 8)
+    for _ in range(2000):
+        alone.draw()
+
+
+def test_loader_workers_draw_ahead_but_losses_find_their_batches():
+    sampler = attached()
+    dataset = TensorDataset(torch.arange(100))
+    for (index,) in DataLoader(dataset, batch_sampler=sampler, num_workers=1):
+        np.testing.assert_array_equal(sampler.take_bucket_ids(8), BUCKETS.ids[index.numpy()])
+
+
+def test_scores_and_groups_may_be_tensors_of_a_graph():
+    scores = torch.arange(6.0, requires_grad=True) * 2
+    assert Buckets.from_scores(scores, count=2).ids.tolist() == [0, 0, 0, 1, 1, 1]
+    assert Buckets.from_groups(torch.tensor([2, 2, 1])).ids.tolist() == [1, 1, 0]
+
+
+def test_large_group_labels_stay_apart():
+    assert Buckets.from_groups([2**60, 2**60 + 1]).count == 2

@@ -90,6 +90,37 @@ def test_what_the_guard_hides_does_not_reach_the_policy():
             np.testing.assert_array_equal(value, before[part][name])
 
 
+def test_guards_nest():
+    decisions = run_through(Guard(Guard(Constant(), backoff=0.5)), [1.0, np.inf, 1.0, np.inf, 1.0, 1.0])
+    assert [d.lr_scale[0, 0] for _, d in decisions] == pytest.approx([1, 1, 0.1, 1, 0.1, 1, 1])
+
+
+def test_the_guard_keeps_apart_the_runs_that_share_it():
+    both = RunSpec(**{name: np.repeat(getattr(RUN, name), 2, axis=0) for name in RUN.__dataclass_fields__})
+    alone = run_through(Guard(Guard(Linear())), [1.0, np.inf, 1.0, 1.0])
+    guard = Guard(Guard(Linear()))
+    state = guard.init(both)
+    for (window, expected), healthy in zip(alone, windows([1.0] * 4), strict=True):
+        names = ("step", "decision", "loss", "nonfinite", "bucket_loss")
+        rows = {n: np.concatenate([getattr(window, n), getattr(healthy, n)]) for n in names}
+        state, decided = guard.decide(state, Window.opening(both).replace(**rows))
+        np.testing.assert_allclose(decided.lr_scale[0], expected.lr_scale[0])
+        np.testing.assert_allclose(decided.lr_scale[1], 1.0 - window.progress_ahead()[0])
+
+
+def test_backing_off_has_a_limit():
+    decisions = run_through(Guard(Constant()), [1.0] + [np.inf] * 8)
+    assert decisions[-1][1].lr_scale[0, 0] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("wrong", ["cosine", Linear, None])
+def test_what_is_no_controller_is_refused(wrong):
+    with pytest.raises(TypeError, match="controller must be a Controller, with init, decide and reads, got"):
+        Guard(wrong)
+    with pytest.raises(TypeError, match=r"policy must be an rlsched.Policy, got .*Policy\.load"):
+        PolicyController(wrong)
+
+
 def test_a_bad_backoff_is_refused():
     with pytest.raises(ValueError, match="backoff must be a finite number in"):
         Guard(Linear(), backoff=1.5)

@@ -9,18 +9,15 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-import rlsched.envs
-from rlsched.envs import TrainingScheduleEnv
+from rlsched.envs import TorchRun, TrainingScheduleEnv
 from rlsched.envs.tasks import Digits, DigitsConfig, Tabular
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 
-CONFIG = DigitsConfig(
-    data_seed=3, num_steps=60, num_decisions=10, batch_size=16, optimizer="adam", base_lr=0.01
-)
+CONFIG = DigitsConfig(data_seed=3, num_steps=60, num_decisions=10, batch_size=16, optimizer="adam", base_lr=0.01)
 
 
 def make(**arguments):
-    return gymnasium.make(rlsched.envs.__name__ and "rlsched/TrainingSchedule-v0", **arguments).unwrapped
+    return gymnasium.make("rlsched/TrainingSchedule-v0", **arguments).unwrapped
 
 
 def episode(env, actions, seed=None, **options):
@@ -103,21 +100,22 @@ def test_a_diverged_run_terminates_with_the_lowest_return(base_lr):
     assert total == pytest.approx(-5.0)
 
 
-def test_the_test_data_never_enter_the_environment():
-    env = make()
-    env.reset(seed=0, options={"task": CONFIG})
-    env.run.test_loss = None  # any use of it would now raise
-    episode(env, actions(), seed=0, task=CONFIG)
-    spoiled = Digits().build(CONFIG)
-    spoiled.test[0].fill_(np.nan)
+def test_the_test_data_never_enter_the_environment(monkeypatch):
+    clean, rewards, _ = episode(make(), actions(), seed=0, task=CONFIG)
 
     class Spoiled(Digits):
         def build(self, config):
-            return spoiled
+            task = super().build(config)
+            task.test[0].fill_(np.nan)
+            return task
 
-    clean, _, _ = episode(make(), actions(), seed=0, task=CONFIG)
-    other, _, _ = episode(make(tasks=Spoiled()), actions(), seed=0, task=CONFIG)
+    def refuse(run):
+        raise AssertionError("the environment looked at the test data")
+
+    monkeypatch.setattr(TorchRun, "test_loss", refuse)
+    other, rewards_again, _ = episode(make(tasks=Spoiled()), actions(), seed=0, task=CONFIG)
     np.testing.assert_array_equal(clean, other)
+    np.testing.assert_array_equal(rewards, rewards_again)
 
 
 def test_feedback_is_observed_only_where_the_task_gives_it():
@@ -143,7 +141,7 @@ def test_the_docstring_tables_every_index():
     size = len(RUN_FEATURES) + 6
     assert f"shape ({len(RUN_FEATURES)} + {len(BUCKET_FEATURES)} K,)" in text
     for index, feature in enumerate(RUN_FEATURES):
-        assert f"| {index} | [{feature.low:g}, {feature.high:g}] | {feature.meaning} |" in text
+        assert f"| {index} | [{feature.low:g}, {feature.high:g}] | {feature.unit} | {feature.meaning} |" in text
     for index, feature in enumerate(BUCKET_FEATURES):
         assert f"| {len(RUN_FEATURES) + index} + 6 k | [{feature.low:g}" in text
     assert make(tasks=Digits(num_buckets=1)).observation_space.shape == (size,)
@@ -162,5 +160,7 @@ def test_bad_options_are_refused():
         make().reset(options={"tsak": CONFIG})
     with pytest.raises(ValueError, match="task must have 4 buckets, as its family says, got 2"):
         make().reset(options={"task": dataclasses.replace(CONFIG, num_buckets=2)})
+    with pytest.raises(ValueError, match=r"options\['run_seed'\] must be an integer >= 0, got -1"):
+        make().reset(options={"run_seed": -1})
     with pytest.raises(TypeError, match="config must be a DigitsConfig, got int"):
         make().reset(options={"task": 3})

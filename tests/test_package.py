@@ -10,6 +10,7 @@ import pytest
 import rlsched
 from rlsched.experiments.cli import COMMANDS
 from rlsched.experiments.cli import main as cli
+from rlsched.policy import PolicyMetadata
 from tests.policies import random_policy
 
 HEAVY = {"stable_baselines3", "gymnasium", "ray", "sklearn", "matplotlib", "torch", "tyro", "scipy", "pandas"}
@@ -92,6 +93,15 @@ def test_inspect_shows_what_is_in_the_file(tmp_path, capsys):
     shown = capsys.readouterr().out
     for words in ("random weights, for tests", "Apache-2.0", "max_move", "loss_vs_first", "parameters"):
         assert words in shown
+
+
+def test_inspect_shows_brackets_as_they_are(tmp_path, capsys):
+    policy = random_policy(0)
+    noted = rlsched.Policy(policy.tensors, PolicyMetadata(training={"what": "see [/notes]", "[b]": 1}))
+    assert cli(["inspect", str(noted.save(tmp_path / "policy[1].safetensors"))]) == 0
+    shown = capsys.readouterr().out
+    assert "see [/notes]" in shown
+    assert "[b]" in shown
 
 
 @pytest.mark.parametrize(

@@ -69,10 +69,33 @@ def test_environment_and_scheduler_decide_alike(optimizer, feedback):
     assert np.ptp(env_weights, axis=0).max() > 0.05
 
 
-def test_without_a_curriculum_weights_stay_natural_on_both_sides():
+@pytest.mark.parametrize("batch_size_known", [True, False])
+def test_they_decide_alike_without_a_curriculum(batch_size_known):
+    """A run whose data are drawn without the scheduler's say, and that reports mean losses."""
     config = DigitsConfig(
         data_seed=5, num_steps=60, num_decisions=10, batch_size=16, optimizer="adam", base_lr=0.01,
-        curriculum=False,
+        curriculum=False, batch_size_known=batch_size_known,
     )  # fmt: skip
-    _, weights = through_environment(random_policy(seed=1), config, run_seed=3)
-    np.testing.assert_array_equal(weights, np.broadcast_to(weights[0], weights.shape))
+    policy = random_policy(seed=1)
+    env_scales, env_weights = through_environment(policy, config, run_seed=3)
+    np.testing.assert_array_equal(env_weights, np.broadcast_to(env_weights[0], env_weights.shape))
+
+    task = Digits().build(config)
+    model_seed, draw_seed = (int(s) for s in np.random.SeedSequence(3).generate_state(2))
+    model = task.make_model(torch.Generator().manual_seed(model_seed))
+    optimizer = task.make_optimizer(model)
+    told = 16 if batch_size_known else None
+    scheduler = RLScheduler(optimizer, 60, policy, num_decisions=10, batch_size=told)
+    loader = DataLoader(task.train, batch_sampler=CurriculumSampler(task.buckets, 16, seed=draw_seed))
+    step = 0
+    while step < 60:
+        for x, y in loader:
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step(loss)
+            step += 1
+            if step == 60:
+                break
+    np.testing.assert_allclose(scheduler.history()["lr_scale"][:-1], env_scales, rtol=1e-6)

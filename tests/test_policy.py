@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -94,8 +95,8 @@ def write(tmp_path, tensors=None, fields=None, entries=None):
         ({"fields": {"training": []}}, "training must be a dict"),
         ({"fields": {"licence": 7}}, "licence must be a str"),
         ({"fields": {"action": {"max_move": 0.5}}}, "must have exactly the fields"),
-        ({"fields": {"action": ActionSpec().to_dict() | {"max_move": -1}}}, "max_move must be"),
-        ({"fields": {"action": ActionSpec().to_dict() | {"max_move": "1"}}}, "max_move must be a number"),
+        ({"fields": {"action": asdict(ActionSpec()) | {"max_move": -1}}}, "max_move must be"),
+        ({"fields": {"action": asdict(ActionSpec()) | {"max_move": "1"}}}, "max_move must be a number"),
         ({"tensors": {"lr_head.bias": None}}, r"missing \['lr_head.bias'\]"),
         ({"tensors": {"extra": np.zeros(1, np.float32)}}, r"unknown \['extra'\]"),
         ({"tensors": {"lr_head.bias": np.zeros(2, np.float32)}}, "lr_head.bias must be float32"),

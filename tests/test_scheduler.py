@@ -1,7 +1,9 @@
 """The scheduler in PyTorch loops: contracts of LRScheduler, telemetry, guard, state."""
 
+import gc
 import io
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.utils.data import DataLoader, TensorDataset
 
-from rlsched import Buckets, Constant, Cosine, CurriculumSampler, Event, Linear, RLScheduler
+from rlsched import Buckets, Constant, Cosine, CurriculumSampler, Event, Guard, Linear, RLScheduler
 from rlsched.monitor import Monitor
 from tests.policies import random_policy
 
@@ -122,6 +124,10 @@ def test_a_loss_of_another_kind_is_refused(loss, error, words):
             FileNotFoundError,
             "no policy file at nowhere",
         ),
+        ({"controller": "cosine"}, TypeError, "controller must be a Controller.*got a str"),
+        ({"controller": Cosine}, TypeError, "controller must be a Controller.*got the class Cosine"),
+        ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1, got 0"),
+        ({"on_event": 3}, TypeError, "on_event must be callable or None, got int"),
         ({"optimizer": nn.Linear(1, 1)}, TypeError, "optimizer must be a torch.optim.Optimizer, got Linear"),
     ],
 )
@@ -140,22 +146,25 @@ def test_a_controller_that_reads_what_cannot_be_measured_is_refused():
 
 
 def test_groups_keep_their_ratios_and_tensor_learning_rates_are_filled_in_place():
-    weights = [nn.Parameter(torch.ones(3)) for _ in range(3)]
-    rate = torch.tensor(0.3)
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(4)]
+    rate, late = torch.tensor(0.3), torch.tensor(0.7)
     optimizer = torch.optim.Adam([{"params": [weights[0]], "lr": rate}, {"params": [weights[1]], "lr": 0.01}])
     scheduler = RLScheduler(optimizer, 20, controller=Linear())
     for step in range(20):
         if step == 10:
             optimizer.add_param_group({"params": [weights[2]], "lr": 0.5})
+            optimizer.add_param_group({"params": [weights[3]], "lr": late})
         groups = optimizer.param_groups
         assert groups[0]["lr"] is rate
         assert float(groups[0]["lr"]) == pytest.approx(0.3 * (1 - step / 20))
         assert groups[1]["lr"] == pytest.approx(0.01 * (1 - step / 20))
         if step > 10:
             assert groups[2]["lr"] == pytest.approx(0.5 * (1 - step / 20))
+            assert groups[3]["lr"] is late
+            assert float(late) == pytest.approx(0.7 * (1 - step / 20))
         optimizer.step()
         scheduler.step(1.0)
-    assert len(scheduler.get_last_lr()) == 3
+    assert len(scheduler.get_last_lr()) == 4
 
 
 def test_stepping_before_the_optimizer_warns():
@@ -192,12 +201,79 @@ def test_a_non_finite_loss_cuts_the_rate_at_once_and_is_recovered_from():
     assert [event.kind for event in scheduler.events] == ["non_finite_loss"]
 
 
-def test_a_loss_that_stays_non_finite_is_reported_once():
+def test_a_loss_that_stays_non_finite_is_reported_once_and_the_cut_has_a_limit():
     model, optimizer = start()
     scheduler = RLScheduler(optimizer, 50, random_policy(1), on_event=lambda event: None)
     train(model, optimizer, scheduler, 50, report=lambda losses: torch.full((), math.inf))
     assert len(scheduler.events) == 1
     assert np.isfinite(scheduler.history()["lr"]).all()
+    assert len(scheduler.history()["step"]) <= 20 + 3
+
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 1000, controller=Constant(), on_event=lambda event: None)
+    for step in range(1000):
+        optimizer.step()
+        scheduler.step(math.nan if 300 <= step < 310 else 1.0)
+        assert optimizer.param_groups[0]["lr"] >= 0.05 * 1e-3 * (1 - 1e-9)
+        if step == 500:
+            assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_a_guard_of_ones_own_is_not_wrapped_again():
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 40, controller=Guard(Constant(), backoff=0.5), on_event=lambda event: None)
+    optimizer.step()
+    scheduler.step(math.nan)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
+
+
+def test_an_update_skipped_by_gradient_scaling_is_not_measured():
+    """A fused optimizer runs the step hooks even where the scaler makes it skip the update."""
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    monitor = Monitor(optimizer, frozenset({"update_ratio"}))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    monitor.begin(0, 4, 1)
+    for step in range(4):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        scaler.scale(nn.functional.cross_entropy(model(x), y)).backward()
+        if step == 2:
+            torch.nn.init.constant_(next(p.grad for p in model.parameters() if p.grad is not None), math.inf)
+        scaler.step(optimizer)
+        scaler.update()
+        monitor.record(np.ones(1))
+    assert sorted(monitor._gradients) == [0, 1, 3]
+    assert all(ratio > 1e-4 for _, ratio, _ in monitor._gradients.values())
+
+
+def test_large_models_are_measured_on_a_fair_subsample(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.randn(64, 64, generator=generator)) for _ in range(8)]
+    for weight in weights:
+        weight.grad = torch.randn(64, 64, generator=generator)
+        weight.grad[:, ::8] *= 10.0  # columns differ, which a stride in step with the width would not see
+    optimizer = torch.optim.SGD(weights, lr=0.01)
+
+    def measure():
+        monitor = Monitor(optimizer, frozenset({"update_ratio"}))
+        monitor.begin(0, 1, 1)
+        optimizer.step()
+        return monitor._gradients[0][1]
+
+    whole = measure()
+    monkeypatch.setattr("rlsched.monitor.SNAPSHOT_ELEMENTS", 2048)
+    assert measure() == pytest.approx(whole, rel=0.1)
+
+
+def test_dropped_schedulers_stop_measuring():
+    model, optimizer = start()
+    old = RLScheduler(optimizer, 40, random_policy(0))
+    monitor = weakref.ref(old._monitor)
+    del old
+    gc.collect()
+    assert monitor() is None
+    train(model, optimizer, RLScheduler(optimizer, 40, random_policy(0)), 5)
 
 
 def test_gradient_telemetry_is_what_autograd_computed():
@@ -318,10 +394,76 @@ def test_a_run_resumed_in_the_middle_of_a_window_is_bit_exact():
     assert start_of_it + curriculum_steps((model, optimizer, scheduler, sampler), 37) == whole
 
 
-def test_a_state_of_other_buckets_is_refused():
-    state = curriculum_run(random_policy(1))[2].state_dict()
-    with pytest.raises(ValueError, match="the state is of a run with 4 buckets, this one has 1"):
-        RLScheduler(start()[1], 60, random_policy(1)).load_state_dict(state)
+def test_history_and_events_survive_a_checkpoint():
+    _, optimizer, scheduler, _ = run = curriculum_run(random_policy(1))
+    curriculum_steps(run, 20)
+    scheduler._on_event = lambda event: None
+    optimizer.step()
+    scheduler._sampler.draw()
+    scheduler.step(math.nan)
+    twin = curriculum_run(random_policy(1))[2]
+    twin.load_state_dict(scheduler.state_dict())
+    assert twin.events == scheduler.events
+    assert len(twin.events) == 1
+    for name, rows in scheduler.history().items():
+        np.testing.assert_array_equal(twin.history()[name], rows)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: curriculum_run(random_policy(1))[2], "of a run with 4 buckets, this one has 1"),
+        (lambda: RLScheduler(start()[1], 60, controller=Linear()), "of another kind of controller"),
+        (lambda: RLScheduler(start()[1], 60, random_policy(1), guard=False), "of another kind of controller"),
+        (lambda: CosineAnnealingLR(start()[1], T_max=60), "not one of an RLScheduler"),
+        (
+            lambda: RLScheduler(
+                torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))]} for _ in range(2)], lr=0.1),
+                60,
+                random_policy(1),
+            ),
+            "of a run with 2 parameter groups, this one has 1",
+        ),
+    ],
+)
+def test_the_state_of_something_else_is_refused_and_changes_nothing(make, words):
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 60, random_policy(1))
+    train(model, optimizer, scheduler, 5)
+    before = (scheduler.last_epoch, scheduler.get_last_lr())
+    with pytest.raises(ValueError, match=words):
+        scheduler.load_state_dict(make().state_dict())
+    assert (scheduler.last_epoch, scheduler.get_last_lr()) == before
+
+
+def test_a_validation_loss_outlives_a_window_that_the_guard_discards():
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 100, random_policy(1), on_event=lambda event: None)
+    for step in range(40):
+        optimizer.step()
+        if step == 30:
+            scheduler.report_validation(3.0)
+        scheduler.step(math.nan if step == 30 else 1.0)
+    seen = scheduler.state_dict()["controller"]["controller"]["observation"]["last_validation"]
+    assert seen.item() == pytest.approx(math.log(3.0))
+
+
+def test_nothing_is_collected_after_the_end():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 10, random_policy(1), on_event=lambda event: None)
+    train(model, optimizer, scheduler, 200)
+    collected = scheduler.state_dict()["monitor"]
+    assert len(collected["losses"]) == 0
+    assert len(collected["gradients"]) == 0
+
+
+def test_the_batch_size_is_what_the_policy_is_told():
+    def rates(**arguments):
+        model, optimizer = start()
+        return train(model, optimizer, RLScheduler(optimizer, 40, random_policy(1), **arguments), 40)
+
+    assert rates() == rates(batch_size=32), "the neutral value"
+    assert rates(batch_size=512) != rates()
 
 
 def test_weights_follow_the_scheduler_live_through_a_loader():

@@ -16,7 +16,6 @@ def window(losses, grad_norms=None, update_ratios=None, agreements=None):
         run,
         np.full(runs, 8),
         np.full(runs, 4),
-        steps=np.full(runs, losses.shape[1]),
         losses=losses,
         grad_norms=none if grad_norms is None else np.asarray(grad_norms, dtype=float),
         update_ratios=none if update_ratios is None else np.asarray(update_ratios, dtype=float),
@@ -71,3 +70,4 @@ def test_gradient_statistics():
 def test_the_last_steps_of_a_window_are_sampled():
     assert [is_sampled(offset, 7) for offset in range(7)] == [False] * 3 + [True] * SAMPLED_STEPS
     assert is_sampled(0, 1)
+    assert not is_sampled(0, 0), "a run that is over"

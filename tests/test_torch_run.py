@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
-from rlsched import Buckets
+from rlsched import Buckets, CurriculumSampler
 from rlsched.envs import TorchRun
 from rlsched.envs.tasks import Digits, DigitsConfig, Tabular, TabularConfig, Task
 
@@ -42,8 +42,6 @@ def test_it_is_the_loop_one_would_write():
     task = Digits().build(CONFIG)
     model = task.make_model(torch.Generator().manual_seed(model_seed))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
-    from rlsched import CurriculumSampler
-
     sampler = CurriculumSampler(task.buckets, 16, seed=draw_seed)
     sampler.set_weights(weights)
     losses = []
@@ -105,8 +103,9 @@ def test_bucket_losses_are_those_of_the_examples_drawn():
     assert np.isnan(window.bucket_loss[0, [1, 3]]).all()
     # At learning rate zero the losses can be computed after the fact.
     run.reset(1)
-    run.sampler.set_weights(weights)
-    index = np.concatenate([run.sampler.draw() for _ in range(5)])
+    sampler = CurriculumSampler(run.task.buckets, 16, seed=int(np.random.SeedSequence(1).generate_state(2)[1]))
+    sampler.set_weights(weights)
+    index = np.concatenate([sampler.draw() for _ in range(5)])
     x, y = run.task.train[index.tolist()]
     with torch.no_grad():
         losses = nn.functional.cross_entropy(run.model(x), y, reduction="none").numpy()
@@ -167,6 +166,27 @@ def test_any_module_optimizer_and_data_set():
     assert window.spec.adaptive.tolist() == [True]
     assert run.validation_loss() != before
     assert [group["lr"] for group in run.optimizer.param_groups] == [0.01, 0.1]
+
+
+def test_modules_that_draw_random_numbers_follow_the_seed_too():
+    task = dataclasses.replace(
+        own_task(), make_model=lambda g: nn.Sequential(nn.Linear(1, 64), nn.Dropout(0.5), nn.Linear(64, 1))
+    )
+    run = TorchRun(task)
+    run.reset(3)
+    with torch.no_grad():
+        start = [p.clone() for p in run.model.parameters()]
+    one = advance(run, 10).loss
+    saved = run.state_dict()
+    rest = advance(run, 10).loss
+    run.load_state_dict(saved)
+    assert advance(run, 10).loss == rest
+    torch.manual_seed(12345)  # what happens elsewhere does not matter
+    run.reset(3)
+    with torch.no_grad():
+        for parameter, value in zip(run.model.parameters(), start, strict=True):
+            parameter.copy_(value)
+    assert advance(run, 10).loss == one
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class Digits:
 
     Every task has its own classes, rotation, data split, network and optimizer. Labels are noisy in half of
     the tasks (10 to 40 %), classes imbalanced in half, validation labels as noisy as the training labels in
-    a quarter; the base learning rate is misjudged log-uniformly by up to `misjudged` either way.
+    a quarter of those; the base learning rate is misjudged log-uniformly by up to `misjudged` either way.
 
     Attributes:
         num_buckets: buckets by difficulty.
@@ -96,6 +96,7 @@ class Digits:
             base_lr=REFERENCE_LR[optimizer] * 10 ** rng.uniform(-decades, decades),
             curriculum=bool(rng.random() < 0.75),
             feedback=bool(rng.random() < 0.5),
+            batch_size_known=bool(rng.random() < 0.75),
             num_buckets=self.num_buckets,
             num_classes=int(rng.integers(2, 11)),
             num_features=round(_log_uniform(rng, 8, 64)),
@@ -126,9 +127,7 @@ class Digits:
         mean, deviation = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
         x = np.clip((x - mean) / deviation, -6.0, 6.0)
 
-        noisy = np.where(
-            rng.random(len(y)) < config.label_noise, rng.integers(config.num_classes, size=len(y)), y
-        )
+        noisy = np.where(rng.random(len(y)) < config.label_noise, rng.integers(config.num_classes, size=len(y)), y)
         sizes = [config.num_features, *[config.width] * config.depth, config.num_classes]
         return Task(
             config=config,

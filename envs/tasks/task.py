@@ -29,6 +29,7 @@ class TaskConfig:
         base_lr: the base learning rate, however misjudged.
         curriculum: whether bucket weights act in this task.
         feedback: whether validation losses are reported to the policy.
+        batch_size_known: whether the policy is told the batch size; a user's scheduler may not be.
         num_buckets: buckets by difficulty.
     """
 
@@ -40,6 +41,7 @@ class TaskConfig:
     base_lr: float
     curriculum: bool = True
     feedback: bool = False
+    batch_size_known: bool = True
     num_buckets: int = 4
 
     def __post_init__(self) -> None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlsched import _check
-from rlsched.contract import Array, Controller, Decision, RunSpec, State, Window
+from rlsched.contract import Array, Controller, Decision, RunSpec, State, Window, check_controller
+
+MAX_LEVEL = 3
+"""Back-offs that compound at most."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +18,9 @@ class Guard:
     """Backs off when a loss is not finite, and recovers.
 
     After a window with a non-finite loss the learning rate is that of the wrapped controller's last decision
-    times `backoff`, compounded if it happens again; the wrapped controller does not see such a window. Each
-    window of finite losses then takes back one such factor. Hosts end a window at once on a non-finite loss.
+    times `backoff`, compounded up to three times if it happens again; the wrapped controller does not see such
+    a window. Each window of finite losses then takes back one such factor. Hosts end a window at once on its
+    first non-finite loss after a finite one.
 
     Attributes:
         controller: the controller that is guarded.
@@ -27,6 +31,7 @@ class Guard:
     backoff: float = 0.1
 
     def __post_init__(self) -> None:
+        check_controller("controller", self.controller)
         _check.real("backoff", self.backoff, 1e-6, 0.99)
 
     @property
@@ -44,13 +49,16 @@ class Guard:
 
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
         hit = window.nonfinite > 0
-        level = np.where(hit, state["level"] + 1.0, np.maximum(state["level"] - 1.0, 0.0))
+        level = np.where(hit, np.minimum(state["level"] + 1, MAX_LEVEL), np.maximum(state["level"] - 1, 0))
         inner, decision = self.controller.decide(state["controller"], window)
-        held = _shift(state["lr_scale"], window.step - state["start"], decision.lr_scale.shape[1])
-        lr_scale = np.where(hit[:, None], held, decision.lr_scale)
-        weights = np.where(hit[:, None], state["bucket_weights"], decision.bucket_weights)
+        lr_scale, weights = decision.lr_scale, decision.bucket_weights
+        if hit.any():
+            held = _shift(state["lr_scale"], window.step - state["start"], lr_scale.shape[1])
+            lr_scale = np.where(hit[:, None], held, lr_scale)
+            weights = np.where(hit[:, None], state["bucket_weights"], weights)
+            inner = _select(hit, state["controller"], inner)
         guarded = {
-            "controller": _select(hit, state["controller"], inner),
+            "controller": inner,
             "level": level,
             "start": window.step,
             "lr_scale": lr_scale,
@@ -67,9 +75,22 @@ def _shift(values: Array, offset: Array, width: int) -> Array:
 
 def _select(rows: Array, chosen: State, otherwise: State) -> State:
     """`chosen` where `rows` (R,) is true, else `otherwise`, entry by entry."""
-    return {
-        name: _select(rows, value, otherwise[name])
-        if isinstance(value, dict)
-        else np.where(rows.reshape(-1, *[1] * (value.ndim - 1)), value, otherwise[name])
-        for name, value in chosen.items()
-    }
+    if rows.all():
+        return chosen
+    selected: State = {}
+    for name, value in chosen.items():
+        other = otherwise[name]
+        if isinstance(value, dict):
+            selected[name] = _select(rows, value, other)
+            continue
+        if value.ndim > 1 and value.shape != other.shape:
+            # An array over a window's steps, of windows of different lengths.
+            value, other = _align(value, other)
+        selected[name] = np.where(rows.reshape(-1, *[1] * (value.ndim - 1)), value, other)
+    return selected
+
+
+def _align(one: Array, other: Array) -> tuple[Array, Array]:
+    """Both (R, W) arrays at the wider width, their last column repeated."""
+    width, start = max(one.shape[1], other.shape[1]), np.zeros(len(one), dtype=np.int64)
+    return _shift(one, start, width), _shift(other, start, width)

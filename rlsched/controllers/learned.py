@@ -18,6 +18,12 @@ class PolicyController:
 
     policy: Policy
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.policy, Policy):
+            raise TypeError(
+                f"policy must be an rlsched.Policy, got {type(self.policy).__name__}: load one by Policy.load."
+            )
+
     @property
     def reads(self) -> frozenset[str]:
         """The telemetry the policy's features are made of."""
