@@ -68,8 +68,9 @@ class Monitor:
             mean = float(losses.mean())
             self._losses.append(mean if math.isfinite(mean) else math.inf)
             if bucket_ids is not None and math.isfinite(mean):
-                np.add.at(self._bucket_sum, bucket_ids, losses)
-                np.add.at(self._bucket_count, bucket_ids, 1.0)
+                num_buckets = len(self._bucket_sum)
+                self._bucket_sum += np.bincount(bucket_ids, weights=losses, minlength=num_buckets)
+                self._bucket_count += np.bincount(bucket_ids, minlength=num_buckets)
         self._step += 1
 
     def report_validation(self, loss: float) -> None:
