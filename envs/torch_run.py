@@ -81,7 +81,7 @@ class TorchRun:
         """One optimizer step; whether its loss was finite."""
         for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * lr_scale
-        indices, ids = self._draws.draw(bucket_weights)
+        (indices,), (ids,) = self._draws.draw(bucket_weights)
         losses = self.task.loss(self.model, _collate(self.task.train, indices))
         self.optimizer.zero_grad()
         losses.mean().backward()

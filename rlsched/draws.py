@@ -35,22 +35,32 @@ class BucketDraws:
         self._orders = [np.zeros(0, dtype=np.int64) for _ in self._members]
         self._cursors = np.zeros(buckets.count, dtype=np.int64)
 
-    def draw(self, weights: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Indices (B,) of the next batch and the bucket (B,) of each, for `weights` (K,) that sum to 1."""
-        positions = (self._quota.random() + np.arange(self._batch_size)) / self._batch_size
+    def draw(self, weights: Array, num_batches: int = 1) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Indices (n, B) of the next n batches and the bucket (n, B) of each, for `weights` (K,) that sum to 1.
+
+        However the batches are divided over calls, the stream is the same.
+        """
+        offsets = self._quota.random(num_batches)
+        positions = (offsets[:, None] + np.arange(self._batch_size)) / self._batch_size
         edges = np.cumsum(weights)
         edges /= edges[-1]
         # A position can round to 1.0, which is past the last edge.
         buckets = np.minimum(np.searchsorted(edges, positions, side="right"), len(edges) - 1)
-        counts = np.bincount(buckets, minlength=len(edges))
-        indices = np.concatenate([self._take(k, int(count)) for k, count in enumerate(counts) if count])
+        indices = np.empty_like(buckets)
+        for bucket, count in enumerate(np.bincount(buckets.ravel(), minlength=len(edges))):
+            if count:
+                indices[buckets == bucket] = self._take(bucket, int(count))
         return indices, buckets
 
     def _take(self, bucket: int, count: int) -> npt.NDArray[np.int64]:
         order, cursor = self._orders[bucket], int(self._cursors[bucket])
-        while len(order) - cursor < count:
-            fresh = self._shufflers[bucket].permutation(self._members[bucket])
-            order, cursor = np.concatenate([order[cursor:], fresh]), 0
+        fresh = []
+        missing = count - (len(order) - cursor)
+        while missing > 0:
+            fresh.append(self._shufflers[bucket].permutation(self._members[bucket]))
+            missing -= len(fresh[-1])
+        if fresh:
+            order, cursor = np.concatenate([order[cursor:], *fresh]), 0
         self._orders[bucket], self._cursors[bucket] = order, cursor + count
         return order[cursor : cursor + count]
 

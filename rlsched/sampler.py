@@ -89,7 +89,7 @@ class CurriculumSampler(Sampler[list[int]]):
 
     def draw(self) -> npt.NDArray[np.int64]:
         """(B,) indices of the next batch."""
-        indices, ids = self._draws.draw(self.weights)
+        (indices,), (ids,) = self._draws.draw(self.weights)
         if self._scheduler is not None:
             if len(self._pending) >= MAX_PENDING:
                 raise ValueError(

@@ -70,7 +70,7 @@ def test_bad_input_is_refused(make, error, words):
 
 def test_counts_follow_the_weights_within_one():
     draws, weights = BucketDraws(BUCKETS, 32, seed=0), np.array([0.1, 0.2, 0.3, 0.4])
-    counts = np.array([np.bincount(draws.draw(weights)[1], minlength=4) for _ in range(400)])
+    counts = np.array([np.bincount(ids, minlength=4) for ids in draws.draw(weights, 400)[1]])
     assert (np.abs(counts - 32 * weights) < 1).all()
     np.testing.assert_allclose(counts.mean(axis=0), 32 * weights, atol=0.1)
 
@@ -82,15 +82,21 @@ def test_drawn_examples_belong_to_their_buckets():
 
 
 def test_natural_weights_are_a_pass_over_the_data():
-    draws = BucketDraws(BUCKETS, 20, seed=0)
-    drawn = np.concatenate([draws.draw(BUCKETS.shares)[0] for _ in range(5)])
-    assert sorted(drawn.tolist()) == list(range(100))
+    drawn, _ = BucketDraws(BUCKETS, 20, seed=0).draw(BUCKETS.shares, 5)
+    assert sorted(drawn.ravel().tolist()) == list(range(100))
 
 
 def test_a_bucket_larger_than_its_data_repeats_it_evenly():
     draws = BucketDraws(BUCKETS, 100, seed=0)
     indices, _ = draws.draw(np.array([1.0, 0.0, 0.0, 0.0]))
-    assert np.bincount(indices).tolist() == [4] * 25
+    assert np.bincount(indices[0]).tolist() == [4] * 25
+
+
+def test_the_stream_is_the_same_however_it_is_divided():
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    whole, _ = BucketDraws(BUCKETS, 24, seed=0).draw(weights, 30)
+    parts = BucketDraws(BUCKETS, 24, seed=0)
+    np.testing.assert_array_equal(whole, np.concatenate([parts.draw(weights, n)[0] for n in (1, 9, 1, 1, 18)]))
 
 
 def test_equal_seeds_give_equal_draws_and_others_do_not():
