@@ -78,7 +78,7 @@ def compare(policy: Policy, seeds: int) -> Results:
     results: Results = {}
     methods = [*TORCH_SCHEDULES, *LEARNED]
     total = len(SOURCES) * len(FACTORS) * seeds * len(methods)
-    with tqdm(total=total, desc="comparing", unit="run", dynamic_ncols=True) as bar:
+    with tqdm(total=total, desc="comparing", unit="run", dynamic_ncols=True, mininterval=0.5) as bar:
         for source in SOURCES:
             for factor in FACTORS:
                 for seed in range(seeds):
