@@ -28,6 +28,7 @@ lint: install
 bench: install
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.first_step
+	$(BIN)/python -m benchmarks.population
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

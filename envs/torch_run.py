@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from rlsched import _check
@@ -43,26 +44,16 @@ class TorchRun:
 
     def reset(self, seed: int) -> None:
         """Start afresh: model, optimizer and data order follow from `seed` alone."""
-        model_seed, draw_seed, torch_seed = np.random.SeedSequence(seed).generate_state(3)
-        config = self.task.config
-        self.model = self.task.make_model(torch.Generator().manual_seed(int(model_seed)))
+        model_seed, draw_seed, torch_seed = run_seeds(seed)
+        self.model = self.task.make_model(torch.Generator().manual_seed(model_seed))
         self.optimizer = self.task.make_optimizer(self.model)
-        self._draws = BucketDraws(self.task.buckets, config.batch_size, int(draw_seed))
+        self._draws = BucketDraws(self.task.buckets, self.task.config.batch_size, draw_seed)
         # What modules such as dropout draw from while this run is advanced.
-        self._torch_rng = torch.Generator().manual_seed(int(torch_seed)).get_state()
+        self._torch_rng = torch.Generator().manual_seed(torch_seed).get_state()
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._monitor = Monitor(self.optimizer, self._reads)
         self._step, self._decision = 0, 0
-        self.spec = RunSpec.single(
-            config.num_steps,
-            config.num_decisions,
-            self._base_lrs,
-            adaptive=is_adaptive(self.optimizer),
-            batch_size=config.batch_size if config.batch_size_known else None,
-            bucket_shares=self.task.buckets.shares,
-            bucket_difficulty=self.task.buckets.difficulty,
-            curriculum=config.curriculum and self.task.buckets.count > 1,
-        )
+        self.spec = run_spec(self.task, self.optimizer)
 
     def advance(self, n_steps: int, lr_scale: Array, bucket_weights: Array) -> Window:
         """Train for `n_steps` steps; see `InnerRun.advance`."""
@@ -126,6 +117,27 @@ class TorchRun:
         self._torch_rng = state["torch_rng"]
         self._monitor.load_state_dict(state["monitor"])
         self._step, self._decision = state["step"], state["decision"]
+
+
+def run_seeds(seed: int) -> tuple[int, int, int]:
+    """Seeds of a run's model, of its draws from the data, and of modules that draw random numbers."""
+    model, draws, modules = np.random.SeedSequence(seed).generate_state(3)
+    return int(model), int(draws), int(modules)
+
+
+def run_spec(task: Task, optimizer: Optimizer) -> RunSpec:
+    """The `RunSpec` of a run of `task` that begins with `optimizer`."""
+    config = task.config
+    return RunSpec.single(
+        config.num_steps,
+        config.num_decisions,
+        [float(group["lr"]) for group in optimizer.param_groups],
+        adaptive=is_adaptive(optimizer),
+        batch_size=config.batch_size if config.batch_size_known else None,
+        bucket_shares=task.buckets.shares,
+        bucket_difficulty=task.buckets.difficulty,
+        curriculum=config.curriculum and task.buckets.count > 1,
+    )
 
 
 def _collate(dataset: Dataset[Any], indices: Array) -> Any:

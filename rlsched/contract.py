@@ -10,6 +10,7 @@ Everything carries a leading axis of R runs; a single run is R = 1. Time is pass
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -106,6 +107,22 @@ class RunSpec:
             bucket_difficulty=difficulty[None],
             curriculum=np.array([shares.size > 1 if curriculum is None else bool(curriculum)]),
         )
+
+    @classmethod
+    def stack(cls, specs: Sequence[RunSpec]) -> RunSpec:
+        """The runs of all `specs` as one; all have the same numbers of groups and buckets."""
+        most = max(spec.decision_steps.shape[1] for spec in specs)
+        padded = []
+        for spec in specs:
+            missing = most - spec.decision_steps.shape[1]
+            ends = np.repeat(spec.num_steps[:, None], missing, axis=1)
+            padded.append(np.concatenate([spec.decision_steps, ends], axis=1))
+        fields = {
+            name: np.concatenate([getattr(spec, name) for spec in specs])
+            for name in cls.__dataclass_fields__
+            if name != "decision_steps"
+        }
+        return cls(decision_steps=np.concatenate(padded), **fields)
 
     @property
     def num_runs(self) -> int:

@@ -162,10 +162,12 @@ class Monitor:
             return None
         # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
         stride = -(-sum(p.numel() for p in parameters) // SNAPSHOT_ELEMENTS) | 1
+        wide = any(parameter.dtype == torch.float64 for parameter in parameters)
+        dtype = torch.float64 if wide else torch.float32
         device, position, parts = parameters[0].device, 0, []
         for parameter in parameters:
             values = select(parameter).detach().reshape(-1)
-            parts.append(values[-position % stride :: stride].to(device, torch.float32))
+            parts.append(values[-position % stride :: stride].to(device, dtype))
             position += len(values)
         return torch.cat(parts)
 
