@@ -47,7 +47,7 @@ class SchedulePPO(PPO):
         set_random_seed(seeds[0])
         if not self.normalizer.calibrated:
             self.normalizer.update(self._default_observations(env, seeds, n_rollout_steps))
-        _seed_each(env, seeds[1:])
+        _use_seeds(env, seeds[1:])
         self._last_obs = env.reset()  # type: ignore[assignment]
         self._last_episode_starts = np.ones((env.num_envs,), dtype=bool)
         return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
@@ -67,7 +67,7 @@ class SchedulePPO(PPO):
         rng = np.random.default_rng(seeds[0])
         scale = float(np.exp(self.policy.log_std_init))
         shape: Any = (env.num_envs, *(self.action_space.shape or ()))
-        _seed_each(env, seeds[1:])
+        _use_seeds(env, seeds[1:])
         seen = [env.reset()]
         for _ in range(steps):
             env.step_async(np.clip(rng.normal(0.0, scale, shape), -1.0, 1.0).astype(np.float32))
@@ -75,6 +75,6 @@ class SchedulePPO(PPO):
         return torch.as_tensor(np.concatenate(seen))  # type: ignore[arg-type]
 
 
-def _seed_each(env: VecEnv, seeds: list[int]) -> None:
+def _use_seeds(env: VecEnv, seeds: list[int]) -> None:
     """Let the next reset of environment i use seed i. `VecEnv.seed` knows only consecutive seeds."""
     env._seeds = list(seeds)

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlsched import _check
 from rlsched._files import write_atomically
@@ -25,6 +23,7 @@ from rlsched.agents.network import BucketEquivariantPolicy
 from rlsched.agents.ppo import SchedulePPO
 from rlsched.envs.tasks import Digits
 from rlsched.envs.training_schedule import TrainingScheduleEnv
+from rlsched.envs.vector import PopulationVecEnv
 from rlsched.policy import Policy, PolicyInterface
 
 ROLLOUT_STEPS = 60
@@ -38,6 +37,7 @@ class TrainConfig:
     Attributes:
         iterations: of PPO: a rollout and an update each.
         num_envs: training runs side by side; an iteration is 60 decisions of each.
+        group_size: of these, how many are computed together, with equal numbers of steps and decisions.
         seed: of everything.
         learning_rate: of PPO's Adam, falling linearly to zero.
         epochs: passes over a rollout, ended early by target_kl.
@@ -52,11 +52,12 @@ class TrainConfig:
     """
 
     iterations: int = 40
-    num_envs: int = 16
+    num_envs: int = 64
+    group_size: int = 64
     seed: int = 0
     learning_rate: float = 2e-3
     epochs: int = 10
-    minibatch: int = 240
+    minibatch: int = 960
     target_kl: float = 0.03
     gae_lambda: float = 0.8
     initial_log_std: float = -1.0
@@ -69,6 +70,7 @@ class TrainConfig:
         for name, low in (
             ("iterations", 1),
             ("num_envs", 1),
+            ("group_size", 1),
             ("seed", 0),
             ("epochs", 1),
             ("minibatch", 2),
@@ -180,7 +182,7 @@ def _claim(out: Path, config: TrainConfig, resume: bool) -> None:
 
 
 def _make_model(config: TrainConfig, interface: PolicyInterface) -> SchedulePPO:
-    env = DummyVecEnv([lambda: Monitor(TrainingScheduleEnv(config.tasks, interface))] * config.num_envs)
+    env = PopulationVecEnv(config.tasks, interface, config.num_envs, config.group_size)
     model = SchedulePPO(
         BucketEquivariantPolicy,
         env,

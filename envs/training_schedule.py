@@ -12,15 +12,10 @@ from gymnasium import spaces
 from rlsched import _check, observation
 from rlsched.action import ActionSpec
 from rlsched.contract import Array, Window
+from rlsched.envs.reward import relative_log_loss
 from rlsched.envs.tasks import Digits, TaskConfig, TaskFamily
 from rlsched.envs.torch_run import TorchRun
 from rlsched.policy import PolicyInterface
-
-LOSS_CEILING = 5.0
-"""ln(validation loss / initial) is capped here, which is also what a diverged run counts as."""
-LOSS_FLOOR = -7.0
-"""It is floored here: below a thousandth of the initial loss, less is not better, and the logarithm of an
-easy task's vanishing loss would outweigh all other tasks."""
 
 
 class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
@@ -112,15 +107,12 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
         self._window = self.run.advance(int(window.steps_ahead[0]), lr_scale, weights)
         self._validation = self.run.validation_loss()
         finite = int(self._window.nonfinite[0]) == 0 and math.isfinite(self._validation)
-        self._last_log_loss = self._log_loss() if finite else LOSS_CEILING
+        loss, first = np.array([self._validation]), np.array([self._first_loss])
+        self._last_log_loss = float(relative_log_loss(loss, first, np.array([finite]))[0])
         if self._feedback and finite:
             self._window = self._window.replace(validation_loss=np.array([self._validation]))
         self._state, seen = self.interface.observe(self._state, self._window)
         return seen[0], finite
-
-    def _log_loss(self) -> float:
-        relative = math.log(max(self._validation, 1e-12) / self._first_loss)
-        return min(max(relative, LOSS_FLOOR), LOSS_CEILING)
 
     def _info(self) -> dict[str, Any]:
         lr_scale, weights = self._applied

@@ -166,26 +166,18 @@ def test_resuming_is_refused_where_it_would_not_continue(tmp_path):
 
 
 def test_training_and_evaluation_episodes_never_share_a_seed(tmp_path, monkeypatch):
-    trained: list[int] = []
-    collect = SchedulePPO.collect_rollouts
-    reset = TrainingScheduleEnv.reset
+    used: list[int] = []
 
-    def recording(env, *, seed=None, options=None):
-        if seed is not None:  # else the episode goes on from the generator of the one before
-            trained.append(seed)
-        return reset(env, seed=seed, options=options)
+    def recording(env, seeds):
+        used.extend(seeds)
+        env._seeds = list(seeds)
 
-    def collecting(*arguments, **settings):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(TrainingScheduleEnv, "reset", recording)
-            return collect(*arguments, **settings)
-
-    monkeypatch.setattr(SchedulePPO, "collect_rollouts", collecting)
+    monkeypatch.setattr("rlsched.agents.ppo._use_seeds", recording)
     train(TINY, tmp_path / "run")
     # One seed for each iteration and environment, and the first iteration's once more for calibration.
-    assert len(trained) == (TINY.iterations + 1) * TINY.num_envs
-    assert len(set(trained)) == TINY.iterations * TINY.num_envs
-    assert not set(trained) & set(evaluation_seeds(TINY.seed, 1000))
+    assert len(used) == (TINY.iterations + 1) * TINY.num_envs
+    assert len(set(used)) == TINY.iterations * TINY.num_envs
+    assert not set(used) & set(evaluation_seeds(TINY.seed, 1000))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,17 @@ def test_a_policy_survives_the_file(tmp_path):
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["policy.safetensors"]
 
 
+def test_no_length_of_the_header_is_taken_for_a_pickle(tmp_path):
+    policy = random_policy(0, trunk=2, bucket=2)
+    starts = set()
+    for length in range(0, 264, 8):
+        noted = Policy(policy.tensors, PolicyMetadata(training={"note": "x" * length}))
+        path = noted.save(tmp_path / "policy.safetensors")
+        starts.add(path.read_bytes()[0])
+        assert Policy.load(path).metadata == noted.metadata
+    assert 0x80 in starts
+
+
 @pytest.mark.parametrize("buckets", [1, 4, 40])
 def test_one_policy_acts_on_any_number_of_buckets(buckets):
     actions = random_policy(0).act(observations(buckets))

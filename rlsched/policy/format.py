@@ -116,8 +116,9 @@ def _check_file(path: Path) -> None:
     if size > MAX_BYTES:
         raise PolicyFormatError(f"{path} has {size} bytes; a policy file has at most {MAX_BYTES}.")
     with path.open("rb") as file:
-        start = file.read(4)
-    if start[:1] == b"\x80" or start == b"PK\x03\x04":
+        start = file.read(9)
+    # A safetensors file starts with the length of its header, which may happen to look like a pickle, and "{".
+    if start[8:] != b"{" and (start[:1] == b"\x80" or start[:4] == b"PK\x03\x04"):
         raise PolicyFormatError(
             f"{path} is a pickle or a zip archive, which could run code and is never loaded: "
             "give the .safetensors file that `rlsched train` exports."

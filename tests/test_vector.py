@@ -1,0 +1,149 @@
+"""The vectorised environment: every slot plays the episodes of the single environment."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from gymnasium.utils import seeding
+
+from rlsched.envs import TrainingScheduleEnv
+from rlsched.envs.tasks import Digits, DigitsConfig
+from rlsched.envs.vector import Lockstep, PopulationVecEnv
+from rlsched.policy import PolicyInterface
+
+SHORT = Digits(max_steps=80)
+
+
+@dataclass(frozen=True)
+class Gentle(Digits):
+    """Learning rates short of chaos, so that two engines stay together to the end."""
+
+    def sample(self, rng: np.random.Generator) -> DigitsConfig:
+        return dataclasses.replace(super().sample(rng), base_lr=0.002)
+
+
+@dataclass(frozen=True)
+class Explosive(Digits):
+    """Every other task diverges."""
+
+    def sample(self, rng: np.random.Generator) -> DigitsConfig:
+        config = super().sample(rng)
+        base_lr = 1e38 if rng.random() < 0.5 else 0.01
+        return dataclasses.replace(config, optimizer="sgd", base_lr=base_lr, num_decisions=12)
+
+
+def vector(tasks=SHORT, num_envs=6, group_size=3, seed=0) -> PopulationVecEnv:
+    env = PopulationVecEnv(tasks, PolicyInterface(), num_envs, group_size)
+    env.seed(seed)
+    return env
+
+
+def actions(num_envs, steps, seed=0, scale=0.3):
+    return np.random.default_rng(seed).uniform(-scale, scale, (steps, num_envs, 5)).astype(np.float32)
+
+
+def play(env, chosen):
+    """Observations, rewards, dones and infos of a rollout."""
+    observations, rewards, dones, infos = [env.reset()], [], [], []
+    for each in chosen:
+        seen, reward, done, info = env.step(each)
+        observations.append(seen)
+        rewards.append(reward)
+        dones.append(done)
+        infos.append(info)
+    return np.array(observations), np.array(rewards), np.array(dones), infos
+
+
+def test_slots_play_the_episodes_of_the_single_environment():
+    env = vector(Gentle(max_steps=80))
+    chosen = actions(6, 60)
+    observations, rewards, dones, infos = play(env, chosen)
+    for slot in range(6):
+        begun = env.reset_infos[slot]
+        single = TrainingScheduleEnv(Gentle())
+        seen, _ = single.reset(options={"task": begun["task"], "run_seed": begun["run_seed"]})
+        np.testing.assert_allclose(observations[0, slot], seen, atol=2e-3)
+        for step in range(60):
+            seen, reward, terminated, _, info = single.step(chosen[step, slot])
+            assert dones[step, slot] == terminated
+            assert rewards[step, slot] == pytest.approx(reward, abs=2e-3)
+            assert infos[step][slot]["step"] == info["step"]
+            assert infos[step][slot]["lr_scale"] == pytest.approx(info["lr_scale"])
+            if terminated:
+                np.testing.assert_allclose(infos[step][slot]["terminal_observation"], seen, atol=5e-3)
+                break
+            np.testing.assert_allclose(observations[step + 1, slot], seen, atol=5e-3)
+        assert terminated
+
+
+def test_a_slot_draws_the_tasks_of_the_single_environment():
+    env = vector()
+    env.reset()
+    for slot in range(6):
+        config = TrainingScheduleEnv(SHORT).tasks.sample(seeding.np_random(slot)[0])
+        numbers = {name: getattr(env.reset_infos[slot]["task"], name) for name in ("num_steps", "num_decisions")}
+        assert env.reset_infos[slot]["task"] == dataclasses.replace(config, **numbers)
+        first = env.reset_infos[slot // 3 * 3]["task"]
+        assert numbers == {"num_steps": first.num_steps, "num_decisions": first.num_decisions}
+
+
+def test_equal_seeds_give_bit_equal_rollouts_and_others_do_not():
+    chosen = actions(6, 25)
+    one, again, other = (play(vector(seed=seed), chosen) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one[0], again[0])
+    np.testing.assert_array_equal(one[1], again[1])
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_whole_episodes_fill_a_rollout_of_sixty_decisions():
+    _, rewards, dones, infos = play(vector(), actions(6, 60))
+    assert dones[-1].all()
+    for slot in range(6):
+        lengths = np.diff(np.concatenate([[-1], np.flatnonzero(dones[:, slot])]))
+        assert lengths.sum() == 60
+        for end, length in zip(np.flatnonzero(dones[:, slot]), lengths, strict=True):
+            episode = infos[end][slot]["episode"]
+            assert episode["l"] == length
+            assert episode["r"] == pytest.approx(rewards[end - length + 1 : end + 1, slot].sum(), abs=1e-4)
+
+
+def test_a_diverged_run_is_replaced_and_its_round_ends_with_the_others():
+    env = vector(Explosive(max_steps=80), num_envs=8, group_size=8)
+    observations, _, dones, infos = play(env, np.zeros((24, 8, 5), np.float32))
+    assert np.isfinite(observations).all()
+    assert dones[11].all()
+    assert dones[23].all()
+    diverged = [(step, slot) for step, slot in np.argwhere(dones) if step not in (11, 23)]
+    assert len(diverged) > 3
+    for step, slot in diverged:
+        assert infos[step][slot]["episode"]["r"] == pytest.approx(-5.0, abs=1e-4)
+        # What comes next is the start of another run.
+        assert observations[step + 1, slot, 0] < 0.05 < infos[step][slot]["terminal_observation"][0] + 0.05
+        assert not np.array_equal(observations[step + 1, slot], infos[step][slot]["terminal_observation"])
+
+
+def test_healthy_slots_do_not_notice_a_diverging_one():
+    core = Lockstep(Explosive(max_steps=80), PolicyInterface(), 4)
+    core.reset([np.random.default_rng(seed) for seed in range(4)])
+    for _ in range(12):
+        transition = core.step(np.zeros((4, 5)))
+        assert np.isfinite(transition.rewards).all()
+        assert np.isfinite(transition.observations).all()
+
+
+def test_what_slots_do_not_have_is_refused():
+    env = vector()
+    assert env.get_attr("render_mode") == [None] * 6
+    assert env.env_is_wrapped(object) == [False] * 6
+    with pytest.raises(AttributeError, match="the slots of a population have no attribute 'run' of their own"):
+        env.get_attr("run")
+    with pytest.raises(AttributeError, match="have no attribute 'x'"):
+        env.set_attr("x", 1)
+    with pytest.raises(AttributeError, match="have no method 'f'"):
+        env.env_method("f")
+    env.reset()
+    with pytest.raises(ValueError, match=r"actions must have shape \(6, 1 \+ K\), got \(5, 5\)"):
+        env.step(np.zeros((5, 5)))
+    with pytest.raises(ValueError, match="num_envs must be an integer >= 1, got 0"):
+        PopulationVecEnv(SHORT, PolicyInterface(), 0)
