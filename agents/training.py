@@ -51,14 +51,14 @@ class TrainConfig:
         action: how actions are decoded.
     """
 
-    iterations: int = 40
+    iterations: int = 100
     num_envs: int = 64
-    group_size: int = 64
+    group_size: int = 32
     seed: int = 0
     learning_rate: float = 2e-3
     epochs: int = 10
-    minibatch: int = 960
-    target_kl: float = 0.03
+    minibatch: int = 384
+    target_kl: float = 0.06
     gae_lambda: float = 0.8
     initial_log_std: float = -1.0
     evaluate_every: int = 10
