@@ -37,7 +37,7 @@ class Tally:
     losses: int
 
 
-def main(out: Path = Path("runs/demo"), iterations: int = 36, seeds: int = 10, seed: int = 0) -> None:
+def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, seed: int = 0) -> None:
     """Train a small policy, and use it on data it never saw.
 
     Args:

@@ -191,10 +191,13 @@ class RLScheduler(LRScheduler):
         """What was decided so far, one row for each of n decisions.
 
         Returns:
-            `step` (n,) at which each took effect, `lr_scale` (n,) the multiplier at that step, `lr` (n, G),
-            `bucket_weights` (n, K) and `loss` (n,), the mean of the window before, NaN where unknown.
+            `step` (n,) at which each took effect, `lr_scale` (n,) the multiplier at that step, `lr` (n, G), NaN
+            for a parameter group that there was not yet, `bucket_weights` (n, K) and `loss` (n,), the mean of
+            the window before, NaN where unknown.
         """
-        return {name: np.array([row[name] for row in self._history]) for name in self._history[0]}
+        groups = len(self._history[-1]["lr"])
+        rows = [row | {"lr": _pad(row["lr"], groups)} for row in self._history]
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue, as tensors and plain values (safe under `weights_only=True`).
@@ -399,6 +402,10 @@ def _to_arrays(state: State) -> State:
 def _to_array(values: Tensor) -> Array:
     # A checkpoint may have been mapped to the device of the model.
     return np.array(values.cpu().numpy())
+
+
+def _pad(values: Array, size: int) -> Array:
+    return np.concatenate([values, np.full(size - len(values), np.nan)])
 
 
 def _structure(state: State) -> dict[str, Any]:

@@ -165,6 +165,11 @@ def test_groups_keep_their_ratios_and_tensor_learning_rates_are_filled_in_place(
         optimizer.step()
         scheduler.step(1.0)
     assert len(scheduler.get_last_lr()) == 4
+    rates = scheduler.history()["lr"]
+    assert rates.shape[1] == 4
+    assert np.isnan(rates[0]).tolist() == [False, False, True, True]
+    assert np.isfinite(rates[-1]).all()
+    scheduler.load_state_dict(scheduler.state_dict())
 
 
 def test_stepping_before_the_optimizer_warns():
