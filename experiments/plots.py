@@ -51,7 +51,7 @@ def plot_demo(
     axes[0, 0].set_ylabel("training loss (smoothed)")
     axes[1, 0].set_ylabel("learning rate")
     axes[2, 0].set_ylabel("bucket weight")
-    axes[2, 0].legend(title="bucket, by difficulty", fontsize=8, title_fontsize=8, ncols=2, loc="lower left")
+    axes[2, 0].legend(title="bucket, by difficulty", fontsize=8, title_fontsize=8, ncols=2, loc="upper right")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False)
     figure.suptitle(f"{source}, mean over {len(results[source, factors[0], methods[0]])} seeds", y=0.94)
@@ -71,7 +71,7 @@ def _plot_weights(axis: Any, weights: Sequence[Array]) -> None:
     for bucket, shade in enumerate(shades):
         label = f"{bucket}{names.get(bucket, '')}"
         axis.plot(mean[:, bucket], color=plt.get_cmap("plasma_r")(shade), label=label)
-    axis.set_ylim(0.0, max(0.6, float(mean.max()) * 1.05))
+    axis.set_ylim(0.0, max(0.65, float(mean.max()) * 1.3))
 
 
 def _smooth(values: Array, width: int = 10) -> Array:
