@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from rlsched.contract import TELEMETRY, Array, Controller, RunSpec, State, Windo
 from rlsched.controllers import Guard, PolicyController
 from rlsched.monitor import Monitor
 from rlsched.policy import Policy
+from rlsched.tensors import as_losses, structure, to_array, to_arrays, to_tensors
 
 if TYPE_CHECKING:
     from rlsched.sampler import CurriculumSampler
@@ -135,7 +135,7 @@ class RLScheduler(LRScheduler):
 
     def report_validation(self, loss: float | Tensor) -> None:
         """Tell the policy a validation loss, at any time; optional. It reaches the next decision."""
-        losses = _as_losses("loss", loss)
+        losses = as_losses("loss", loss)
         if losses is None or losses.size != 1 or not math.isfinite(losses[0]):
             raise ValueError(f"loss must be one finite number, got {loss!r}.")
         self._monitor.report_validation(float(losses[0]))
@@ -153,7 +153,7 @@ class RLScheduler(LRScheduler):
         Raises:
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
         """
-        losses = _as_losses("loss", loss)
+        losses = as_losses("loss", loss)
         if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", False):
             warnings.warn(
                 "scheduler.step() was called before optimizer.step(): call it after, or the first learning "
@@ -217,7 +217,7 @@ class RLScheduler(LRScheduler):
             "diverging": self._diverging,
             "lr_scale": torch.from_numpy(self._lr_scale.copy()),
             "bucket_weights": torch.from_numpy(self._bucket_weights.copy()),
-            "controller": _to_tensors(self._state),
+            "controller": to_tensors(self._state),
             "monitor": self._monitor.state_dict(),
             "history": {name: torch.from_numpy(rows) for name, rows in self.history().items()},
             "events": [[event.step, event.kind, event.message] for event in self.events],
@@ -237,11 +237,11 @@ class RLScheduler(LRScheduler):
         self._spec = self._make_spec()
         self._decision, self._diverging = state_dict["decision"], state_dict["diverging"]
         self._window_start, self._window_end = state_dict["window_start"], state_dict["window_end"]
-        self._lr_scale = _to_array(state_dict["lr_scale"])
-        self._bucket_weights = _to_array(state_dict["bucket_weights"])
-        self._state = _to_arrays(state_dict["controller"])
+        self._lr_scale = to_array(state_dict["lr_scale"])
+        self._bucket_weights = to_array(state_dict["bucket_weights"])
+        self._state = to_arrays(state_dict["controller"])
         self._monitor.load_state_dict(state_dict["monitor"])
-        columns = {name: _to_array(rows) for name, rows in state_dict["history"].items()}
+        columns = {name: to_array(rows) for name, rows in state_dict["history"].items()}
         count = len(columns["step"])
         self._history = [{name: rows[row] for name, rows in columns.items()} for row in range(count)]
         self.events = [Event(*event) for event in state_dict["events"]]
@@ -251,7 +251,7 @@ class RLScheduler(LRScheduler):
         mine = self.state_dict()
         if set(state_dict) != set(mine):
             raise ValueError("the state is not one of an RLScheduler: load what its state_dict() returned.")
-        if _structure(state_dict["controller"]) != _structure(mine["controller"]):
+        if structure(state_dict["controller"]) != structure(mine["controller"]):
             raise ValueError(
                 "the state is of another kind of controller than this scheduler's: construct it with the policy "
                 "or controller, and the guard, of the saved run."
@@ -367,47 +367,5 @@ def _choose(policy: Policy | str | os.PathLike[str] | None, controller: Controll
     return PolicyController(policy)
 
 
-def _as_losses(name: str, loss: Any) -> Array | None:
-    """(n,) float64 losses from what `step` accepts, or None."""
-    if loss is None:
-        return None
-    if isinstance(loss, Tensor):
-        loss = loss.detach().to("cpu", torch.float64).numpy()
-    elif isinstance(loss, Real) and not isinstance(loss, bool):
-        loss = np.float64(loss)
-    elif not isinstance(loss, np.ndarray) or loss.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be a number, a tensor, an array or None, got {type(loss).__name__}.")
-    values = np.atleast_1d(np.asarray(loss, dtype=np.float64))
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(
-            f"{name} must be a scalar or one value per example, got shape {np.shape(loss)}: "
-            "average over all but the batch dimension first."
-        )
-    return values
-
-
-def _to_tensors(state: State) -> State:
-    return {
-        name: _to_tensors(value) if isinstance(value, dict) else torch.from_numpy(np.array(value))
-        for name, value in state.items()
-    }
-
-
-def _to_arrays(state: State) -> State:
-    return {
-        name: _to_arrays(value) if isinstance(value, dict) else _to_array(value) for name, value in state.items()
-    }
-
-
-def _to_array(values: Tensor) -> Array:
-    # A checkpoint may have been mapped to the device of the model.
-    return np.array(values.cpu().numpy())
-
-
 def _pad(values: Array, size: int) -> Array:
     return np.concatenate([values, np.full(size - len(values), np.nan)])
-
-
-def _structure(state: State) -> dict[str, Any]:
-    """The names in a controller's state, nested as it is."""
-    return {name: _structure(value) if isinstance(value, dict) else None for name, value in state.items()}

@@ -1,0 +1,57 @@
+"""Between torch and the arrays of the contract: reported losses, and controllers' states in checkpoints."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlsched.contract import Array, State
+
+
+def as_losses(name: str, loss: Any) -> Array | None:
+    """(n,) float64 losses from what `step` accepts, or None."""
+    if loss is None:
+        return None
+    if isinstance(loss, Tensor):
+        loss = loss.detach().to("cpu", torch.float64).numpy()
+    elif isinstance(loss, Real) and not isinstance(loss, bool):
+        loss = np.float64(loss)
+    elif not isinstance(loss, np.ndarray) or loss.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be a number, a tensor, an array or None, got {type(loss).__name__}.")
+    values = np.atleast_1d(np.asarray(loss, dtype=np.float64))
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(
+            f"{name} must be a scalar or one value per example, got shape {np.shape(loss)}: "
+            "average over all but the batch dimension first."
+        )
+    return values
+
+
+def to_tensors(state: State) -> State:
+    """A controller's state with tensors for arrays: what `torch.load` reads under `weights_only=True`."""
+    return {
+        name: to_tensors(value) if isinstance(value, dict) else torch.from_numpy(np.array(value))
+        for name, value in state.items()
+    }
+
+
+def to_arrays(state: State) -> State:
+    """The opposite of `to_tensors`."""
+    return {
+        name: to_arrays(value) if isinstance(value, dict) else to_array(value) for name, value in state.items()
+    }
+
+
+def to_array(values: Tensor) -> Array:
+    """A tensor on any device as an array of its own."""
+    # A checkpoint may have been mapped to the device of the model.
+    return np.array(values.cpu().numpy())
+
+
+def structure(state: State) -> dict[str, Any]:
+    """The names in a controller's state, nested as it is."""
+    return {name: structure(value) if isinstance(value, dict) else None for name, value in state.items()}
