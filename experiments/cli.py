@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rlsched {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        hint = " Go on with the same command and --resume." if name == "train" else ""
+        hint = " If an iteration was finished, --resume goes on from it." if name == "train" else ""
         print(f"\nrlsched {name}: stopped.{hint}", file=sys.stderr)
         return 130
     return 0

@@ -61,12 +61,13 @@ def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, s
     console.print(table(results))
     for method in LEARNED:
         counts = ", ".join(f"{name} {tally(results, method, name)}" for name in TORCH_SCHEDULES)
-        console.print(f"{method}, wins-ties-losses against: {counts}", highlight=False)
+        console.print(f"{method}, wins-ties-losses (by more than 1 %) against: {counts}", highlight=False)
     picture = plot_demo(results, SOURCES[-1], FACTORS, BASE_LR, out / "demo.png")
 
     console.print(f"\nPicture: {picture}\nPolicy:  {out / 'policy.safetensors'}", highlight=False)
     console.print(
-        f"[bold]Next:[/bold] rlsched inspect {out / 'policy.safetensors'}\n"
+        "[bold]Next[/bold], after `source .venv/bin/activate` if you came by make:\n"
+        f"      rlsched inspect {out / 'policy.safetensors'}\n"
         f'      rlsched.RLScheduler(optimizer, num_steps=..., policy="{out / "policy.safetensors"}")\n'
         "      rlsched train --help      (longer training makes a better policy)",
         highlight=False,

@@ -40,7 +40,9 @@ def train_with_bar(config: TrainConfig, out: Path, *, resume: bool = False) -> P
     with tqdm(total=config.iterations, desc="training", unit="iteration", dynamic_ncols=True) as bar:
 
         def report(progress: Progress) -> None:
-            shown = {"return": f"{progress.mean_return:.2f}"}
+            shown = {}
+            if math.isfinite(progress.mean_return):
+                shown["return"] = f"{progress.mean_return:.2f}"
             if math.isfinite(progress.gain):
                 shown |= {"over linear": f"{progress.gain:+.2f}", "best": f"{progress.best_gain:+.2f}"}
             bar.set_postfix(shown, refresh=False)

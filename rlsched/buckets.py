@@ -48,7 +48,7 @@ class Buckets:
         """Given groups without an order of difficulty: domains, sources, classes.
 
         Args:
-            ids: (n,) integers, the group of each example; any labels, sorted into buckets 0, 1, ...
+            ids: (n,) integers, the group of each example; sorted, they become buckets 0, 1, ...
 
         >>> Buckets.from_groups([7, 3, 7]).ids.tolist()
         [1, 0, 1]

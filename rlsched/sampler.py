@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,7 @@ class CurriculumSampler(Sampler[list[int]]):
         self._draws = BucketDraws(buckets, self.batch_size, _check.integer("seed", seed, 0))
         self._weights = buckets.shares
         self._pending: deque[npt.NDArray[np.int64]] = deque()
+        self._exhausted = True
         self._scheduler = scheduler
         if scheduler is not None:
             scheduler.attach(self)
@@ -108,21 +110,24 @@ class CurriculumSampler(Sampler[list[int]]):
         count = min(self.batches_per_step, len(self._pending))
         if count == 0:
             return None
-        ids = np.concatenate([self._pending.popleft() for _ in range(count)])
-        if num_losses == len(ids):
-            return ids
-        if num_losses == 1:
-            return None
+        ids = np.concatenate(list(itertools.islice(self._pending, count)))
+        if num_losses in (1, len(ids)):
+            for _ in range(count):
+                self._pending.popleft()
+            return ids if num_losses == len(ids) else None
         raise ValueError(
             f"loss must hold one value per example of the step's {count} batches ({len(ids)}), got {num_losses}: "
             "pass the losses of all of them, in order, or a single mean loss."
         )
 
     def __iter__(self) -> Iterator[list[int]]:
-        # Batches that an abandoned iterator had drawn ahead will never be stepped on.
-        self._pending.clear()
+        if not self._exhausted:
+            # Batches that an abandoned iterator had drawn ahead will never be stepped on.
+            self._pending.clear()
+        self._exhausted = False
         for _ in range(len(self)):
             yield self.draw().tolist()
+        self._exhausted = True
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -145,7 +150,9 @@ class CurriculumSampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken; ValueError if it was over other buckets."""
+        """Continue where `state_dict` was taken; ValueError if it is no sampler's, or was over other buckets."""
+        if not isinstance(state, dict) or set(state) != {"draws", "weights", "pending"}:
+            raise ValueError("the state is not one of a CurriculumSampler: load what its state_dict() returned.")
         draws = dict(state["draws"])
         draws["orders"] = [order.cpu().numpy() for order in draws["orders"]]
         draws["cursors"] = draws["cursors"].cpu().numpy()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rlsched.sampler import CurriculumSampler
 
 DEFAULT_DECISIONS = 20
+MAX_WARNINGS = 3
+"""Events of one kind that are shown as warnings; the rest are only kept in `events`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class RLScheduler(LRScheduler):
             is shorter than that.
         batch_size: examples per optimizer step, at least 1, if you know it; with a sampler it is known.
         guard: wrap the controller in a `Guard`, unless it is one: back off at once when a loss is not finite.
-        on_event: called with each `Event`; by default events are Python warnings. They are kept in `events`.
+        on_event: called with each `Event`; by default the first of each kind are Python warnings. All are kept in
+            `events`.
 
     Raises:
         TypeError, ValueError: naming the argument, its range, the value and the remedy.
@@ -154,7 +157,9 @@ class RLScheduler(LRScheduler):
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
         """
         losses = as_losses("loss", loss)
-        if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", False):
+        finite = losses is None or bool(np.isfinite(losses.mean()))
+        # An update may rightly have been skipped where the loss is not finite.
+        if self._step_count == 1 and finite and not getattr(self.optimizer, "_opt_called", False):
             warnings.warn(
                 "scheduler.step() was called before optimizer.step(): call it after, or the first learning "
                 "rate of the schedule is skipped.",
@@ -167,7 +172,7 @@ class RLScheduler(LRScheduler):
         self.last_epoch += 1
         if self.last_epoch <= self.num_steps:
             self._monitor.record(losses, ids)
-            self._advance(diverging=losses is not None and not np.isfinite(losses.mean()))
+            self._advance(diverging=not finite)
         elif self.last_epoch == self.num_steps + 1:
             self._emit(
                 "past_end",
@@ -249,7 +254,7 @@ class RLScheduler(LRScheduler):
 
     def _check_state(self, state_dict: dict[str, Any]) -> None:
         mine = self.state_dict()
-        if set(state_dict) != set(mine):
+        if not isinstance(state_dict, dict) or set(state_dict) != set(mine):
             raise ValueError("the state is not one of an RLScheduler: load what its state_dict() returned.")
         if structure(state_dict["controller"]) != structure(mine["controller"]):
             raise ValueError(
@@ -340,10 +345,10 @@ class RLScheduler(LRScheduler):
     def _emit(self, kind: str, message: str) -> None:
         event = Event(self.last_epoch, kind, message)
         self.events.append(event)
-        if self._on_event is None:
-            warnings.warn(message, stacklevel=4)
-        else:
+        if self._on_event is not None:
             self._on_event(event)
+        elif sum(other.kind == kind for other in self.events) <= MAX_WARNINGS:
+            warnings.warn(message, stacklevel=4)
 
 
 def is_adaptive(optimizer: Optimizer) -> bool:
@@ -352,7 +357,9 @@ def is_adaptive(optimizer: Optimizer) -> bool:
 
 
 def _choose(policy: Policy | str | os.PathLike[str] | None, controller: Controller | None) -> Controller:
-    if (policy is None) == (controller is None):
+    if policy is not None and controller is not None:
+        raise ValueError("give policy=... or controller=..., not both.")
+    if policy is None and controller is None:
         raise ValueError(
             "give either policy=... or controller=...: train and export a policy with "
             "`rlsched train --out DIR`, or use for example controller=rlsched.Linear()."
@@ -363,7 +370,8 @@ def _choose(policy: Policy | str | os.PathLike[str] | None, controller: Controll
     if isinstance(policy, str | os.PathLike):
         policy = Policy.load(policy)
     if not isinstance(policy, Policy):
-        raise TypeError(f"policy must be an rlsched.Policy or its path, got {type(policy).__name__}.")
+        remedy = ": pass it as controller=..." if hasattr(policy, "decide") else ""
+        raise TypeError(f"policy must be an rlsched.Policy or its path, got {type(policy).__name__}{remedy}.")
     return PolicyController(policy)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,23 @@ def as_losses(name: str, loss: Any) -> Array | None:
     """(n,) float64 losses from what `step` accepts, or None."""
     if loss is None:
         return None
+    wanted = f"{name} must be a float, or a tensor or array of floats, or None"
     if isinstance(loss, Tensor):
+        if not loss.dtype.is_floating_point:
+            raise TypeError(f"{wanted}, got a tensor of {loss.dtype}.")
         loss = loss.detach().to("cpu", torch.float64).numpy()
-    elif isinstance(loss, Real) and not isinstance(loss, bool):
+    elif isinstance(loss, Integral):
+        # torch's own schedulers take an epoch here.
+        raise TypeError(f"{wanted}, got {loss!r} ({type(loss).__name__}): pass the loss, not a step or an epoch.")
+    elif isinstance(loss, Real):
         loss = np.float64(loss)
-    elif not isinstance(loss, np.ndarray) or loss.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be a number, a tensor, an array or None, got {type(loss).__name__}.")
+    elif not isinstance(loss, np.ndarray) or loss.dtype.kind != "f":
+        raise TypeError(f"{wanted}, got {type(loss).__name__}: wrap it by torch.tensor(...).")
     values = np.atleast_1d(np.asarray(loss, dtype=np.float64))
     if values.ndim != 1 or values.size == 0:
         raise ValueError(
             f"{name} must be a scalar or one value per example, got shape {np.shape(loss)}: "
-            "average over all but the batch dimension first."
+            "average over all but the batch dimension, and leave empty batches out."
         )
     return values
 

@@ -180,6 +180,39 @@ def test_accumulated_batches_are_accounted_for_together():
         sampler.take_bucket_ids(8)
 
 
+def test_a_refused_loss_leaves_its_batch_pending():
+    sampler = attached()
+    drawn = BUCKETS.ids[sampler.draw()]
+    with pytest.raises(ValueError, match="one value per example"):
+        sampler.take_bucket_ids(7)
+    np.testing.assert_array_equal(sampler.take_bucket_ids(8), drawn)
+
+
+def test_accumulation_goes_on_over_the_end_of_an_epoch():
+    sampler = attached(batches_per_step=5)  # an epoch has 12 batches
+    loader = DataLoader(TensorDataset(torch.arange(100)), batch_sampler=sampler)
+    waiting: list[np.ndarray] = []
+    for _ in range(3):
+        for (index,) in loader:
+            waiting.append(BUCKETS.ids[index.numpy()])
+            if len(waiting) == 5:
+                np.testing.assert_array_equal(sampler.take_bucket_ids(40), np.concatenate(waiting))
+                waiting.clear()
+
+
+def test_batches_of_an_abandoned_epoch_are_forgotten():
+    sampler = attached()
+    epoch = iter(sampler)
+    next(epoch), next(epoch)
+    index = np.array(next(iter(sampler)))
+    np.testing.assert_array_equal(sampler.take_bucket_ids(8), BUCKETS.ids[index])
+
+
+def test_the_state_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="not one of a CurriculumSampler"):
+        CurriculumSampler(BUCKETS, 8).load_state_dict({})
+
+
 def test_batches_that_no_step_accounts_for_are_noticed():
     sampler = attached()
     for _ in range(1024):

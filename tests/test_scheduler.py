@@ -3,6 +3,7 @@
 import gc
 import io
 import math
+import warnings
 import weakref
 
 import numpy as np
@@ -90,12 +91,15 @@ def test_every_form_of_the_loss_means_the_same(report):
 @pytest.mark.parametrize(
     ("loss", "error", "words"),
     [
-        ("0.5", TypeError, "loss must be a number, a tensor, an array or None, got str"),
-        (True, TypeError, "got bool"),
+        ("0.5", TypeError, "loss must be a float, or a tensor or array of floats, or None, got str"),
+        (True, TypeError, "got True .bool.: pass the loss, not a step or an epoch"),
+        (3, TypeError, "got 3 .int.: pass the loss, not a step or an epoch"),
+        (torch.tensor(True), TypeError, "got a tensor of torch.bool"),
+        (torch.tensor(1j), TypeError, "got a tensor of torch.complex64"),
         (torch.zeros(2, 2), ValueError, r"got shape \(2, 2\): average over all but the batch"),
         (torch.zeros(0), ValueError, "loss must be a scalar or one value per example"),
         (np.array(["a"]), TypeError, "got ndarray"),
-        ([1.0], TypeError, "got list"),
+        ([1.0], TypeError, "got list: wrap it by torch.tensor"),
     ],
 )
 def test_a_loss_of_another_kind_is_refused(loss, error, words):
@@ -113,7 +117,9 @@ def test_a_loss_of_another_kind_is_refused(loss, error, words):
         ({"num_steps": 10.0}, TypeError, "num_steps must be an integer, got 10.0"),
         ({"num_decisions": 40}, ValueError, r"num_decisions must be an integer in \[1, 39\]"),
         ({"controller": None}, ValueError, "give either policy=... or controller=.*rlsched train"),
-        ({"policy": random_policy(0)}, ValueError, "give either policy"),
+        ({"policy": random_policy(0)}, ValueError, "not both"),
+        ({"controller": None, "policy": Cosine()}, TypeError, "got Cosine: pass it as controller="),
+        ({"controller": None, "policy": "tests"}, FileNotFoundError, "tests is a folder: give the file in it"),
         (
             {"controller": None, "policy": 7},
             TypeError,
@@ -176,6 +182,25 @@ def test_stepping_before_the_optimizer_warns():
     scheduler = RLScheduler(start()[1], 20, controller=Linear())
     with pytest.warns(UserWarning, match="called before optimizer.step"):
         scheduler.step(1.0)
+
+
+def test_a_first_update_that_was_skipped_for_its_loss_is_no_mistake():
+    events: list[Event] = []
+    scheduler = RLScheduler(start()[1], 20, controller=Linear(), on_event=events.append)
+    scheduler.step(math.nan)
+    assert [event.kind for event in events] == ["non_finite_loss"]
+
+
+def test_warnings_do_not_flood():
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 100, controller=Linear())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(100):
+            optimizer.step()
+            scheduler.step(math.nan if step % 2 else 1.0)
+    assert ["is not finite" in str(warning.message) for warning in caught] == [True] * 3
+    assert len(scheduler.events) == 50
 
 
 def test_steps_beyond_the_end_keep_the_last_rate_and_say_so():

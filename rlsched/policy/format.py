@@ -110,6 +110,8 @@ def check_tensors(tensors: Mapping[str, Array]) -> None:
 
 
 def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder: give the file in it, {path / 'policy.safetensors'}.")
     if not path.is_file():
         raise FileNotFoundError(f"no policy file at {path}: train one with `rlsched train --out DIR`.")
     size = path.stat().st_size
