@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +25,6 @@ LEARNED = {"rlsched, LR only": False, "rlsched, LR and curriculum": True}
 
 Results = dict[tuple[str, float, str], list[RunResult]]
 """(data set, factor on the base learning rate, method) -> one result per seed."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Runs of a method that end better, within 1 %, or worse than another's with the same seed."""
-
-    wins: int
-    ties: int
-    losses: int
 
 
 def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, seed: int = 0) -> None:

@@ -1,10 +1,8 @@
 """The scheduler in PyTorch loops: contracts of LRScheduler, telemetry, guard, state."""
 
-import gc
 import io
 import math
 import warnings
-import weakref
 
 import numpy as np
 import pytest
@@ -14,34 +12,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from rlsched import Buckets, Constant, Cosine, CurriculumSampler, Event, Guard, Linear, RLScheduler
-from rlsched.monitor import Monitor
+from tests.loops import start, train
 from tests.policies import random_policy
-
-
-def start(lr=0.05, momentum=0.9, seed=0):
-    model = nn.Linear(6, 3)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(seed)))
-    return model, torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
-
-
-def batch(step):
-    generator = torch.Generator().manual_seed(step)
-    return torch.randn(16, 6, generator=generator), torch.randint(3, (16,), generator=generator)
-
-
-def train(model, optimizer, scheduler, steps, first=0, report=lambda losses: losses.mean()):
-    rates = []
-    for step in range(first, first + steps):
-        x, y = batch(step)
-        losses = nn.functional.cross_entropy(model(x), y, reduction="none")
-        optimizer.zero_grad()
-        losses.mean().backward()
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step(report(losses))
-    return rates
 
 
 def test_it_is_an_lrscheduler_and_a_cosine_is_a_cosine():
@@ -255,110 +227,6 @@ def test_a_guard_of_ones_own_is_not_wrapped_again():
     optimizer.step()
     scheduler.step(math.nan)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
-
-
-def test_an_update_skipped_by_gradient_scaling_is_not_measured():
-    """A fused optimizer runs the step hooks even where the scaler makes it skip the update."""
-    model = nn.Linear(6, 3)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
-    monitor = Monitor(optimizer, frozenset({"update_ratio"}))
-    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    monitor.begin(0, 4, 1)
-    for step in range(4):
-        x, y = batch(step)
-        optimizer.zero_grad()
-        scaler.scale(nn.functional.cross_entropy(model(x), y)).backward()
-        if step == 2:
-            torch.nn.init.constant_(next(p.grad for p in model.parameters() if p.grad is not None), math.inf)
-        scaler.step(optimizer)
-        scaler.update()
-        monitor.record(np.ones(1))
-    assert sorted(monitor._gradients) == [0, 1, 3]
-    assert all(ratio > 1e-4 for _, ratio, _ in monitor._gradients.values())
-
-
-def test_large_models_are_measured_on_a_fair_subsample(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    weights = [nn.Parameter(torch.randn(64, 64, generator=generator)) for _ in range(8)]
-    for weight in weights:
-        weight.grad = torch.randn(64, 64, generator=generator)
-        weight.grad[:, ::8] *= 10.0  # columns differ, which a stride in step with the width would not see
-    optimizer = torch.optim.SGD(weights, lr=0.01)
-
-    def measure():
-        monitor = Monitor(optimizer, frozenset({"update_ratio"}))
-        monitor.begin(0, 1, 1)
-        optimizer.step()
-        return monitor._gradients[0][1]
-
-    whole = measure()
-    monkeypatch.setattr("rlsched.monitor.SNAPSHOT_ELEMENTS", 2048)
-    assert measure() == pytest.approx(whole, rel=0.1)
-
-
-def test_dropped_schedulers_stop_measuring():
-    model, optimizer = start()
-    old = RLScheduler(optimizer, 40, random_policy(0))
-    monitor = weakref.ref(old._monitor)
-    del old
-    gc.collect()
-    assert monitor() is None
-    train(model, optimizer, RLScheduler(optimizer, 40, random_policy(0)), 5)
-
-
-def test_gradient_telemetry_is_what_autograd_computed():
-    model, optimizer = start(momentum=0.0)
-    monitor = Monitor(optimizer, frozenset({"grad_norm", "update_ratio", "grad_agreement"}))
-    monitor.begin(0, 3, 1)
-    norms, ratios, cosines, last = [], [], [], None
-    for step in range(3):
-        x, y = batch(step)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        gradient = torch.cat([p.grad.flatten() for p in model.parameters()]).double()
-        weights = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
-        norms.append(float(gradient.norm()))
-        ratios.append(float(0.05 * gradient.norm() / weights.norm()))
-        if last is not None:
-            cosines.append(float(gradient @ last / gradient.norm() / last.norm()))
-        last = gradient
-        optimizer.step()
-        monitor.record(np.ones(1))
-    scheduler = RLScheduler(start()[1], 10, controller=Linear())
-    seen = monitor.close(scheduler._spec, 1)
-    assert seen.grad_norm[0] == pytest.approx(np.exp(np.mean(np.log(norms))), rel=1e-5)
-    assert seen.grad_spread[0] == pytest.approx(np.std(np.log(norms)), rel=1e-4)
-    assert seen.update_ratio[0] == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-4)
-    assert seen.grad_agreement[0] == pytest.approx(np.mean(cosines), rel=1e-4)
-
-
-def test_zeroing_gradients_before_or_after_the_step_does_not_matter():
-    def rates(zero_after):
-        model, optimizer = start()
-        scheduler = RLScheduler(optimizer, 40, random_policy(1))
-        seen = []
-        for step in range(40):
-            x, y = batch(step)
-            loss = nn.functional.cross_entropy(model(x), y)
-            if not zero_after:
-                optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if zero_after:
-                optimizer.zero_grad(set_to_none=True)
-            scheduler.step(loss)
-            seen.append(optimizer.param_groups[0]["lr"])
-        return seen
-
-    assert rates(True) == rates(False)
-
-
-def test_open_loop_schedules_install_no_hooks():
-    _, optimizer = start()
-    RLScheduler(optimizer, 40, controller=Cosine())
-    assert not optimizer._optimizer_step_pre_hooks
-    RLScheduler(optimizer, 40, random_policy(0))
-    assert len(optimizer._optimizer_step_pre_hooks) == 1
 
 
 def test_validation_feedback_reaches_the_policy():

@@ -43,7 +43,6 @@ class _Cohort:
     slots: Array
     population: Population
     configs: list[TaskConfig]
-    run_seeds: list[int]
     state: Any
     window: Window
     first_loss: Array
@@ -111,21 +110,20 @@ class Lockstep:
         configs = [
             dataclasses.replace(config, num_steps=self._num_steps, num_decisions=self._left) for config, _ in drawn
         ]
-        run_seeds = [seed for _, seed in drawn]
         population = Population([self._tasks.build(config) for config in configs])
-        population.reset(run_seeds)
+        population.reset([run_seed for _, run_seed in drawn])
         window = Window.opening(population.spec)
         state, decision = self._interface.default(self._interface.init(population.spec), window)
         count = len(slots)
         cohort = _Cohort(
-            slots, population, configs, run_seeds, state, window, np.ones(count), np.zeros(count),
+            slots, population, configs, state, window, np.ones(count), np.zeros(count),
             np.ones(count, dtype=bool),
         )  # fmt: skip
         self._cohorts.append(cohort)
         seen, finite, infos = self._advance(cohort, decision.lr_scale, decision.bucket_weights)
         loss = np.array([info["validation_loss"] for info in infos])
         cohort.first_loss = np.where(finite, np.maximum(loss, 1e-12), 1.0)
-        for info, config, run_seed in zip(infos, configs, run_seeds, strict=True):
+        for info, config, (_, run_seed) in zip(infos, configs, drawn, strict=True):
             info |= {"task": config, "run_seed": run_seed}
         return seen, infos
 
