@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from gymnasium.utils import seeding
 
 from rlsched.contract import Array
-from rlsched.envs.training_schedule import TrainingScheduleEnv
+from rlsched.envs.episodes import Episodes
+from rlsched.envs.population import Population
+from rlsched.envs.tasks.task import TaskFamily
+from rlsched.policy import PolicyInterface
 
 Act = Callable[[Array], Array]
-"""From an observation (1, F + K * B) to an action (1, 1 + K)."""
+"""From observations (R, F + K * B) to actions (R, 1 + K)."""
 
 
 def default_act(num_buckets: int) -> Act:
     """The zero action: linear decay over the natural mixture, the default that a policy has to beat."""
-    zero = np.zeros((1, 1 + num_buckets), dtype=np.float32)
-    return lambda observation: zero
+    return lambda observations: np.zeros((len(observations), 1 + num_buckets), dtype=np.float32)
 
 
 def evaluation_seeds(seed: int, count: int) -> list[int]:
@@ -25,15 +28,27 @@ def evaluation_seeds(seed: int, count: int) -> list[int]:
     return [int(value) // 4 * 2 + 1 for value in drawn]
 
 
-def episode_returns(act: Act, env: TrainingScheduleEnv, seeds: list[int]) -> Array:
-    """(n,) undiscounted return, ln(L_0 / L_T), of the episode of each seed."""
-    return np.array([_episode(act, env, seed) for seed in seeds])
+def episode_returns(
+    act: Act,
+    tasks: TaskFamily,
+    seeds: Sequence[int],
+    interface: PolicyInterface | None = None,
+    unstackable: str = "refuse",
+) -> Array:
+    """(n,) undiscounted return, ln(L_0 / L_T), of the episode that a `TrainingScheduleEnv` plays with each seed.
 
-
-def _episode(act: Act, env: TrainingScheduleEnv, seed: int) -> float:
-    observation, _ = env.reset(seed=seed)
-    total, over = 0.0, False
-    while not over:
-        observation, reward, over, _, _ = env.step(act(observation[None])[0])
-        total += reward
-    return total
+    The episodes are computed together.
+    """
+    rngs = [seeding.np_random(seed)[0] for seed in seeds]
+    drawn = [(tasks.sample(rng), int(rng.integers(2**31))) for rng in rngs]
+    built = [tasks.build(config) for config, _ in drawn]
+    population = Population(built, unstackable=unstackable)
+    population.reset([run_seed for _, run_seed in drawn])
+    episodes = Episodes(population, built, PolicyInterface() if interface is None else interface)
+    seen, _ = episodes.begin()
+    returns = np.zeros(len(seeds))
+    while episodes.alive.any():
+        going = episodes.alive
+        seen, rewards, _, _ = episodes.step(np.asarray(act(seen), dtype=np.float64))
+        returns += np.where(going, rewards, 0.0)
+    return returns

@@ -17,17 +17,17 @@ from rlsched import _check
 from rlsched._files import write_atomically
 from rlsched.action import ActionSpec
 from rlsched.agents.checkpoint import load_checkpoint, save_checkpoint
-from rlsched.agents.evaluation import default_act, episode_returns, evaluation_seeds
+from rlsched.agents.evaluation import Act, default_act, episode_returns, evaluation_seeds
 from rlsched.agents.export import export_policy
 from rlsched.agents.network import BucketEquivariantPolicy
 from rlsched.agents.ppo import SchedulePPO
-from rlsched.envs.tasks import Digits
-from rlsched.envs.training_schedule import TrainingScheduleEnv
+from rlsched.contract import Array
+from rlsched.envs.tasks import TaskFamily, quick
 from rlsched.envs.vector import PopulationVecEnv
 from rlsched.policy import Policy, PolicyInterface
 
-ROLLOUT_STEPS = 60
-"""Decisions per environment and iteration; a multiple of the episode lengths of `Digits`."""
+ROLLOUT_STEPS = 100
+"""Decisions per environment and iteration; a multiple of the episode lengths of `rlsched.envs.tasks`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TrainConfig:
 
     Attributes:
         iterations: of PPO: a rollout and an update each.
-        num_envs: training runs side by side; an iteration is 60 decisions of each.
+        num_envs: training runs side by side; an iteration is 100 decisions of each.
         group_size: of these, how many are computed together, with equal numbers of steps and decisions.
         seed: of everything.
         learning_rate: of PPO's Adam, falling linearly to zero.
@@ -47,7 +47,7 @@ class TrainConfig:
         initial_log_std: of the exploration noise, in units of the action.
         evaluate_every: iterations between evaluations; the best policy evaluated is the one exported.
         evaluation_tasks: fixed tasks, never trained on, that select it.
-        tasks: the distribution of training tasks.
+        unstackable: what to do about tasks that a `Population` cannot stack: "refuse", or train by "eager" loops.
         action: how actions are decoded.
     """
 
@@ -57,13 +57,13 @@ class TrainConfig:
     seed: int = 0
     learning_rate: float = 2e-3
     epochs: int = 10
-    minibatch: int = 384
+    minibatch: int = 400
     target_kl: float = 0.06
     gae_lambda: float = 0.8
     initial_log_std: float = -1.0
     evaluate_every: int = 10
     evaluation_tasks: int = 32
-    tasks: Digits = field(default_factory=Digits)
+    unstackable: str = "refuse"
     action: ActionSpec = field(default_factory=ActionSpec)
 
     def __post_init__(self) -> None:
@@ -105,6 +105,7 @@ def train(
     config: TrainConfig,
     out: Path,
     *,
+    tasks: TaskFamily | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Policy:
@@ -116,6 +117,8 @@ def train(
     Args:
         config: what to do.
         out: folder of the run.
+        tasks: the distribution of training tasks; by default `rlsched.envs.tasks.quick()`, short runs of small
+            MLPs, from which a policy is learned in minutes.
         resume: continue the run in `out` from its checkpoint; the result is the same as without the stop.
         report: called after every iteration, and once before the first if there is something to resume.
 
@@ -126,30 +129,35 @@ def train(
     """
     out = Path(out)
     checkpoint, policy_file = out / "checkpoint.pt", out / "policy.safetensors"
-    _claim(out, config, resume)
+    tasks = quick() if tasks is None else tasks
+    settings = _settings(config, tasks)
+    _claim(out, settings, resume)
     torch.set_num_threads(1)  # the networks are tiny: more threads cost more than they bring
     interface = PolicyInterface(config.action)
-    model = _make_model(config, interface)
+    model = _make_model(config, tasks, interface)
     model.set_logger(configure(str(out / "tensorboard"), ["tensorboard"]))
     seeds = evaluation_seeds(config.seed, config.evaluation_tasks)
-    evaluation_env = TrainingScheduleEnv(config.tasks, interface)
+
+    def evaluate(act: Act) -> Array:
+        return episode_returns(act, tasks, seeds, interface, config.unstackable)
+
     if resume:
         found = load_checkpoint(checkpoint, model)
         baseline, gain, best = found["baseline"].numpy(), found["gain"], found["best_gain"]
         report(Progress(model.iteration, _mean_return(model), gain, best))
     else:
-        baseline = episode_returns(default_act(config.tasks.num_buckets), evaluation_env, seeds)
+        baseline = evaluate(default_act(tasks.num_buckets))
         gain = best = float("-inf")
 
     while model.iteration < config.iterations:
         model.learn(model.n_envs * model.n_steps, reset_num_timesteps=False)
         if model.iteration % config.evaluate_every == 0 or model.iteration == config.iterations:
             candidate = export_policy(model, config.action)
-            returns = episode_returns(candidate.act, evaluation_env, seeds)
+            returns = evaluate(candidate.act)
             gain = float((returns - baseline).mean())
             if gain > best:
                 best = gain
-                _export(model, config, returns, baseline).save(policy_file)
+                _export(model, config, settings, returns, baseline).save(policy_file)
         progress = Progress(model.iteration, _mean_return(model), gain, best)
         _log(model, progress)
         extra = {"baseline": torch.from_numpy(baseline), "gain": gain, "best_gain": best}
@@ -158,9 +166,14 @@ def train(
     return Policy.load(policy_file)
 
 
-def _claim(out: Path, config: TrainConfig, resume: bool) -> None:
+def _settings(config: TrainConfig, tasks: TaskFamily) -> dict[str, Any]:
+    """What decides the result, in plain values."""
+    return json.loads(json.dumps(dataclasses.asdict(config))) | {"tasks": repr(tasks)}
+
+
+def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:
     """Refuse a folder that does not fit; write or compare `config.json`."""
-    stored, settings = out / "config.json", json.loads(json.dumps(dataclasses.asdict(config)))
+    stored = out / "config.json"
     if not resume:
         if (out / "checkpoint.pt").exists():
             raise FileExistsError(f"{out} holds a training run: pass --resume to continue it, or another --out.")
@@ -181,8 +194,8 @@ def _claim(out: Path, config: TrainConfig, resume: bool) -> None:
         )
 
 
-def _make_model(config: TrainConfig, interface: PolicyInterface) -> SchedulePPO:
-    env = PopulationVecEnv(config.tasks, interface, config.num_envs, config.group_size)
+def _make_model(config: TrainConfig, tasks: TaskFamily, interface: PolicyInterface) -> SchedulePPO:
+    env = PopulationVecEnv(tasks, interface, config.num_envs, config.group_size, config.unstackable)
     model = SchedulePPO(
         BucketEquivariantPolicy,
         env,
@@ -214,9 +227,10 @@ def _log(model: SchedulePPO, progress: Progress) -> None:
     model.logger.dump(model.num_timesteps)
 
 
-def _export(model: SchedulePPO, config: TrainConfig, returns: Any, baseline: Any) -> Policy:
-    training = dataclasses.asdict(config) | {
-        "tasks": {"family": type(config.tasks).__name__} | dataclasses.asdict(config.tasks),
+def _export(
+    model: SchedulePPO, config: TrainConfig, settings: dict[str, Any], returns: Any, baseline: Any
+) -> Policy:
+    training = settings | {
         "decisions": model.num_timesteps,
         "torch": torch.__version__,
     }

@@ -9,5 +9,7 @@ from rlsched.envs.training_schedule import TrainingScheduleEnv
 __all__ = ["InnerRun", "TorchRun", "TrainingScheduleEnv"]
 
 gymnasium.register(
-    id="rlsched/TrainingSchedule-v0", entry_point="rlsched.envs.training_schedule:TrainingScheduleEnv"
+    id="rlsched/TrainingSchedule-v0",
+    entry_point="rlsched.envs.training_schedule:TrainingScheduleEnv",
+    vector_entry_point="rlsched.envs.vector:PopulationVectorEnv",
 )

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset
 
-from rlsched import _check
 from rlsched.contract import TELEMETRY, Array, RunSpec, Window
-from rlsched.draws import BucketDraws
+from rlsched.envs.data_order import DataOrder
+from rlsched.envs.tasks.collate import collate
 from rlsched.envs.tasks.task import Task
 from rlsched.monitor import Monitor
 from rlsched.scheduler import is_adaptive
@@ -26,19 +27,11 @@ class TorchRun:
         task: what to train.
         reads: telemetry to measure.
 
-    Raises:
-        ValueError: the data set is empty, smaller than a batch, or not the one its buckets partition.
     """
 
     spec: RunSpec
 
     def __init__(self, task: Task, reads: frozenset[str] = TELEMETRY) -> None:
-        size = len(task.train)  # type: ignore[arg-type]
-        if size != len(task.buckets):
-            raise ValueError(
-                f"task.buckets must have one entry per training example ({size}), has {len(task.buckets)}."
-            )
-        _check.integer("task.config.batch_size", task.config.batch_size, 1, size)
         self.task = task
         self._reads = reads
 
@@ -47,7 +40,7 @@ class TorchRun:
         model_seed, draw_seed, torch_seed = run_seeds(seed)
         self.model = self.task.make_model(torch.Generator().manual_seed(model_seed))
         self.optimizer = self.task.make_optimizer(self.model)
-        self._draws = BucketDraws(self.task.buckets, self.task.config.batch_size, draw_seed)
+        self._order = DataOrder(self.task, draw_seed)
         # What modules such as dropout draw from while this run is advanced.
         self._torch_rng = torch.Generator().manual_seed(torch_seed).get_state()
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -58,6 +51,7 @@ class TorchRun:
     def advance(self, n_steps: int, lr_scale: Array, bucket_weights: Array) -> Window:
         """Train for `n_steps` steps; see `InnerRun.advance`."""
         self._monitor.begin(self._step, n_steps, self.spec.num_buckets)
+        self._seen: list[tuple[Array, Array]] = []
         self.model.train()
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._torch_rng)
@@ -66,21 +60,38 @@ class TorchRun:
                     break
             self._torch_rng = torch.get_rng_state()
         self._decision += 1
-        return self._monitor.close(self.spec, self._decision)
+        if self.task.probe is not None:
+            self._monitor.report_buckets(self._order.bucket_means(self._probe_losses()))
+        window = self._monitor.close(self.spec, self._decision)
+        indices, losses = (np.array(values) for values in zip(*self._seen, strict=True)) if self._seen else _NOTHING
+        self._order.close_window(indices, losses)
+        return window
 
     def _train_step(self, lr_scale: float, bucket_weights: Array) -> bool:
         """One optimizer step; whether its loss was finite."""
         for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * lr_scale
-        (indices,), (ids,) = self._draws.draw(bucket_weights)
-        losses = self.task.loss(self.model, _collate(self.task.train, indices))
+        (indices,), (ids,) = self._order.draws.draw(bucket_weights)
+        losses = self.task.loss(self.model, collate(self._data(), indices))
         self.optimizer.zero_grad()
         losses.mean().backward()
         self.optimizer.step()
         values = losses.detach().to("cpu", torch.float64).numpy()
         self._monitor.record(values, ids)
         self._step += 1
-        return math.isfinite(values.mean())
+        finite = math.isfinite(values.mean())
+        if finite:
+            self._seen.append((indices, values))
+        return finite
+
+    def _data(self) -> Dataset[Any]:
+        """The training data of the coming step."""
+        drifted = self.task.drifted
+        return drifted if drifted is not None and self._step < self.task.drift_until else self.task.train
+
+    def counters(self) -> tuple[int, int]:
+        """Steps and decisions done so far."""
+        return self._step, self._decision
 
     def validation_loss(self) -> float:
         """Mean loss on the validation data; not finite if the run has diverged."""
@@ -91,16 +102,23 @@ class TorchRun:
         return self._loss_on(self.task.test)
 
     def _loss_on(self, batch: Any) -> float:
+        return float(self._losses_on(batch).mean())
+
+    def _probe_losses(self) -> Array:
+        assert self.task.probe is not None
+        return np.asarray(self._losses_on(collate(self.task.train, self.task.probe)).double().cpu().numpy())
+
+    def _losses_on(self, batch: Any) -> Tensor:
         self.model.eval()
         with torch.no_grad():
-            return float(self.task.loss(self.model, batch).mean())
+            return self.task.loss(self.model, batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the rest of the run depends on."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "draws": self._draws.state_dict(),
+            "order": self._order.state_dict(),
             "torch_rng": self._torch_rng,
             "monitor": self._monitor.state_dict(),
             "step": self._step,
@@ -113,10 +131,13 @@ class TorchRun:
         state = copy.deepcopy(state)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._draws.load_state_dict(state["draws"])
+        self._order.load_state_dict(state["order"])
         self._torch_rng = state["torch_rng"]
         self._monitor.load_state_dict(state["monitor"])
         self._step, self._decision = state["step"], state["decision"]
+
+
+_NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
 def run_seeds(seed: int) -> tuple[int, int, int]:
@@ -138,11 +159,3 @@ def run_spec(task: Task, optimizer: Optimizer) -> RunSpec:
         bucket_difficulty=task.buckets.difficulty,
         curriculum=config.curriculum and task.buckets.count > 1,
     )
-
-
-def _collate(dataset: Dataset[Any], indices: Array) -> Any:
-    if isinstance(dataset, TensorDataset):
-        # One gather a tensor instead of one an example: what a DataLoader would stack, bit for bit.
-        index = torch.from_numpy(indices)
-        return [tensor[index] for tensor in dataset.tensors]
-    return default_collate([dataset[int(index)] for index in indices])

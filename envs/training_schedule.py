@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import gymnasium
@@ -11,8 +10,9 @@ from gymnasium import spaces
 
 from rlsched import _check, observation
 from rlsched.action import ActionSpec
-from rlsched.contract import Array, Window
-from rlsched.envs.reward import relative_log_loss
+from rlsched.contract import Array
+from rlsched.envs.episodes import Episodes
+from rlsched.envs.population.eager_block import EagerBlock
 from rlsched.envs.tasks import Digits, TaskConfig, TaskFamily
 from rlsched.envs.torch_run import TorchRun
 from rlsched.policy import PolicyInterface
@@ -80,48 +80,17 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
             )
         self.run = TorchRun(task)
         self.run.reset(run_seed)
-        self._feedback = config.feedback
-        self._first_loss = 1.0
-        window = Window.opening(self.run.spec)
-        self._state, decision = self.interface.default(self.interface.init(self.run.spec), window)
-        seen, finite = self._advance(window, decision.lr_scale[0], decision.bucket_weights[0])
-        # A run that diverges in its opening has nothing to refer to: it ends at the next step.
-        self._first_loss = max(self._validation, 1e-12) if finite else 1.0
-        self._last_log_loss = 0.0
-        return seen, self._info() | {"task": config, "run_seed": run_seed}
+        self._episodes = Episodes(EagerBlock([self.run]), [task], self.interface)
+        seen, (info,) = self._episodes.begin()
+        return seen[0], info | {"task": config, "run_seed": run_seed}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Decide, train until the next decision, observe; see the class."""
         action = np.asarray(action, dtype=np.float64)
         if action.shape != self.action_space.shape or not np.isfinite(action).all():
             raise ValueError(f"action must be finite with shape {self.action_space.shape}, got {action}.")
-        self._state, decision = self.interface.act(self._state, self._window, action[None])
-        previous = self._last_log_loss
-        seen, finite = self._advance(self._window, decision.lr_scale[0], decision.bucket_weights[0])
-        over = not finite or int(self._window.step[0]) >= int(self.run.spec.num_steps[0])
-        return seen, previous - self._last_log_loss, over, False, self._info()
-
-    def _advance(self, window: Window, lr_scale: Array, weights: Array) -> tuple[Array, bool]:
-        """Train through the coming window; the observation after it, and whether the run is still sound."""
-        self._applied = (float(lr_scale[0]), weights)
-        self._window = self.run.advance(int(window.steps_ahead[0]), lr_scale, weights)
-        self._validation = self.run.validation_loss()
-        finite = int(self._window.nonfinite[0]) == 0 and math.isfinite(self._validation)
-        loss, first = np.array([self._validation]), np.array([self._first_loss])
-        self._last_log_loss = float(relative_log_loss(loss, first, np.array([finite]))[0])
-        if self._feedback and finite:
-            self._window = self._window.replace(validation_loss=np.array([self._validation]))
-        self._state, seen = self.interface.observe(self._state, self._window)
-        return seen[0], finite
-
-    def _info(self) -> dict[str, Any]:
-        lr_scale, weights = self._applied
-        return {
-            "validation_loss": self._validation,
-            "step": int(self._window.step[0]),
-            "lr_scale": lr_scale,
-            "bucket_weights": weights.copy(),
-        }
+        seen, reward, over, (info,) = self._episodes.step(action[None])
+        return seen[0], float(reward[0]), bool(over[0]), False, info
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> str:

@@ -6,16 +6,23 @@ import math
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from tqdm import tqdm
 
+from rlsched import _check
 from rlsched.agents import Progress, TrainConfig, train
+from rlsched.envs.population import Population
+from rlsched.envs.tasks import FAMILIES, TaskFamily, UserFamily, load_task
 from rlsched.policy import Policy
 
 
 def main(
     out: Path,
     config: Annotated[TrainConfig, tyro.conf.arg(name="")],
+    tasks: str = "quick",
+    task: str | None = None,
+    misjudged: float = 100.0,
     resume: bool = False,
 ) -> None:
     """Learn a schedule policy by PPO and export it.
@@ -23,9 +30,15 @@ def main(
     Args:
         out: folder of the run: checkpoint, policy file, TensorBoard scalars.
         config: settings.
+        tasks: the family of training tasks; `rlsched tasks` lists them.
+        task: instead, a task of your own: "package.module:function", see the README.
+        misjudged: largest factor between the base learning rates of training tasks and sensible ones.
         resume: continue the run in that folder after it was stopped.
     """
-    train_with_bar(config, out, resume=resume)
+    family = _family(tasks, task, misjudged)
+    if task is not None:
+        print(_how_computed(family, config.unstackable))
+    train_with_bar(config, out, family, resume=resume)
     policy = out / "policy.safetensors"
     print(
         f"\nThe best policy evaluated is in {policy}. Next:\n"
@@ -35,7 +48,9 @@ def main(
     )
 
 
-def train_with_bar(config: TrainConfig, out: Path, *, resume: bool = False) -> Policy:
+def train_with_bar(
+    config: TrainConfig, out: Path, tasks: TaskFamily | None = None, *, resume: bool = False
+) -> Policy:
     """`agents.train` behind a progress bar with the score and the time left."""
     with tqdm(total=config.iterations, desc="training", unit="iteration", dynamic_ncols=True) as bar:
 
@@ -48,4 +63,31 @@ def train_with_bar(config: TrainConfig, out: Path, *, resume: bool = False) -> P
             bar.set_postfix(shown, refresh=False)
             bar.update(progress.iteration - bar.n)
 
-        return train(config, out, resume=resume, report=report)
+        return train(config, out, tasks=tasks, resume=resume, report=report)
+
+
+def _family(tasks: str, task: str | None, misjudged: float) -> TaskFamily:
+    if task is None:
+        _check.choice("tasks", tasks, FAMILIES)
+        return FAMILIES[tasks](misjudged=misjudged)
+    try:
+        return UserFamily(load_task(task), misjudged=misjudged)
+    except (TypeError, ValueError) as error:
+        raise _check.ArgumentError(str(error)) from error
+
+
+def _how_computed(family: TaskFamily, unstackable: str) -> str:
+    """Which path a population takes for tasks of `family`; ArgumentError if none is allowed."""
+    rng = np.random.default_rng(0)
+    first = family.sample(rng)
+    population = Population([family.build(family.sample_like(rng, first)) for _ in range(4)], unstackable=unstackable)
+    try:
+        population.reset(range(4))
+    except ValueError as error:
+        raise _check.ArgumentError(f"{error} On the command line: --unstackable eager.") from error
+    ways = {
+        "mlp": "side by side, stacked by hand (the fastest way)",
+        "module": "side by side, stacked by torch.func",
+        "eager": f"one after another, the slowest way: {population.reasons[0]}",
+    }
+    return f"Your task's runs are computed {ways[population.paths[0]]}."

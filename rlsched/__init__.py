@@ -12,10 +12,18 @@ if TYPE_CHECKING:
     from rlsched.buckets import Buckets
     from rlsched.contract import Controller, Decision, RunSpec, Window
     from rlsched.controllers import Constant, Cosine, Guard, Linear, PolicyController
-    from rlsched.difficulty import linear_probe_scores
+    from rlsched.difficulty import (
+        forgetting_scores,
+        linear_probe_scores,
+        loss_variance_scores,
+        reference_loss_scores,
+    )
+    from rlsched.difficulty.reference import loss_history
+    from rlsched.events import Event
+    from rlsched.online import OnlineBuckets
     from rlsched.policy import Policy, PolicyFormatError
     from rlsched.sampler import CurriculumSampler
-    from rlsched.scheduler import Event, RLScheduler
+    from rlsched.scheduler import RLScheduler
 
 __version__ = "0.1.0"
 
@@ -26,18 +34,23 @@ _HOME = {
     "Cosine": "rlsched.controllers",
     "CurriculumSampler": "rlsched.sampler",
     "Decision": "rlsched.contract",
-    "Event": "rlsched.scheduler",
+    "Event": "rlsched.events",
     "Guard": "rlsched.controllers",
     "Linear": "rlsched.controllers",
+    "OnlineBuckets": "rlsched.online",
     "Policy": "rlsched.policy",
     "PolicyController": "rlsched.controllers",
     "PolicyFormatError": "rlsched.policy",
     "RLScheduler": "rlsched.scheduler",
     "RunSpec": "rlsched.contract",
     "Window": "rlsched.contract",
+    "forgetting_scores": "rlsched.difficulty",
     "linear_probe_scores": "rlsched.difficulty",
+    "loss_history": "rlsched.difficulty.reference",
+    "loss_variance_scores": "rlsched.difficulty",
+    "reference_loss_scores": "rlsched.difficulty",
 }
-_NEEDS_TORCH = {"rlsched.sampler", "rlsched.scheduler"}
+_NEEDS_TORCH = {"rlsched.difficulty.reference", "rlsched.sampler", "rlsched.scheduler"}
 
 __all__ = [
     "Buckets",
@@ -49,6 +62,7 @@ __all__ = [
     "Event",
     "Guard",
     "Linear",
+    "OnlineBuckets",
     "Policy",
     "PolicyController",
     "PolicyFormatError",
@@ -56,7 +70,11 @@ __all__ = [
     "RunSpec",
     "Window",
     "__version__",
+    "forgetting_scores",
     "linear_probe_scores",
+    "loss_history",
+    "loss_variance_scores",
+    "reference_loss_scores",
 ]
 
 

@@ -65,23 +65,45 @@ def labels(name: str, value: Any, remedy: str = "") -> npt.NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _array(name: str, value: Any, ndim: int, remedy: str) -> npt.NDArray[Any]:
+def targets(name: str, value: Any, remedy: str = "") -> npt.NDArray[Any]:
+    """`value` as (n,) int64 classes if it holds integers, as (n, t) finite float64 if it holds floats."""
+    array = _convert(name, value, "an array of numbers", remedy)
+    if array.dtype.kind != "f":
+        return labels(name, array, remedy)
+    return matrix(name, array, remedy) if array.ndim == 2 else vector(name, array, remedy)[:, None]
+
+
+def losses(name: str, value: Any, size: int, remedy: str = "") -> npt.NDArray[np.float64]:
+    """`value` as an array of `size` floats, which may be NaN or infinite; TypeError for integers and flags."""
+    array = _array(name, value, 1, remedy, finite=False)
+    if array.dtype.kind != "f":
+        raise TypeError(_message(name, "floats", f"{type(value).__name__} of {array.dtype}", remedy))
+    if array.size != size:
+        raise ArgumentError(_message(name, f"{size} numbers", f"{array.size}", remedy))
+    return array.astype(np.float64)
+
+
+def _array(name: str, value: Any, ndim: int, remedy: str, finite: bool = True) -> npt.NDArray[Any]:
     wanted = f"a non-empty {'one' if ndim == 1 else 'two'}-dimensional array of numbers"
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()  # a tensor, perhaps on another device or part of a graph
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(_message(name, wanted, type(value).__name__, remedy)) from error
+    array = _convert(name, value, wanted, remedy)
     if array.ndim != ndim or array.size == 0:
         raise ArgumentError(_message(name, wanted, f"shape {array.shape}", remedy))
     if array.dtype.kind not in "fiub":
         raise TypeError(_message(name, wanted, f"{type(value).__name__} of {array.dtype}", remedy))
-    if not np.isfinite(array).all():
+    if finite and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         where = index[0] if ndim == 1 else index
         raise ArgumentError(_message(name, "finite everywhere", f"{array[index]} at index {where}", remedy))
     return array
+
+
+def _convert(name: str, value: Any, wanted: str, remedy: str) -> npt.NDArray[Any]:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()  # a tensor, perhaps on another device or part of a graph
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(_message(name, wanted, type(value).__name__, remedy)) from error
 
 
 def _interval(low: float, high: float | None) -> str:

@@ -57,6 +57,27 @@ class Buckets:
         groups, compact = np.unique(values, return_inverse=True)
         return cls(compact.astype(np.int64), np.full(groups.size, 0.5))
 
+    def probe(self, per_bucket: int = 16, seed: int = 0) -> npt.NDArray[np.int64]:
+        """A fixed random sample of each bucket, on which to measure its loss at any time.
+
+        The mean losses go to `RLScheduler.report_bucket_losses`: unlike those of the examples drawn, they are
+        known for every bucket, however rarely it is drawn from, and are of the same examples each time.
+
+        Args:
+            per_bucket: examples from each bucket, at least 1; a bucket with fewer gives all it has.
+            seed: of the sample, at least 0.
+
+        Returns:
+            (m,) indices without repetition, ordered by bucket; m is at most K * per_bucket.
+
+        >>> Buckets.from_groups([7, 3, 7]).probe(per_bucket=2).tolist()
+        [1, 0, 2]
+        """
+        per_bucket = _check.integer("per_bucket", per_bucket, 1)
+        rng = np.random.default_rng(_check.integer("seed", seed, 0))
+        shuffled = (rng.permutation(np.flatnonzero(self.ids == bucket)) for bucket in range(self.count))
+        return np.concatenate([members[:per_bucket] for members in shuffled])
+
     @property
     def count(self) -> int:
         """Number of buckets K."""

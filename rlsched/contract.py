@@ -10,6 +10,7 @@ Everything carries a leading axis of R runs; a single run is R = 1. Time is pass
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -307,6 +308,11 @@ def decision_steps(num_steps: int, num_decisions: int) -> npt.NDArray[np.int64]:
     num_decisions = _check.integer(
         "num_decisions", num_decisions, 1, num_steps - 1, "There is at most one decision per step."
     )
+    return _decision_steps(num_steps, num_decisions).copy()
+
+
+@functools.lru_cache(maxsize=4096)
+def _decision_steps(num_steps: int, num_decisions: int) -> npt.NDArray[np.int64]:
     # Their sum grows with the even spacing; find the spacing at which it is num_steps.
     low, high = 1.0, float(num_steps)
     for _ in range(64):

@@ -55,6 +55,7 @@ class Monitor:
         self._gradients: dict[int, tuple[float, float, float]] = {}
         self._bucket_sum = np.zeros(num_buckets)
         self._bucket_count = np.zeros(num_buckets)
+        self._reported = np.full(num_buckets, np.nan)
         self._validation = math.nan
 
     def record(self, losses: Array | None, bucket_ids: Array | None = None) -> None:
@@ -72,6 +73,10 @@ class Monitor:
                 self._bucket_sum += np.bincount(bucket_ids, weights=losses, minlength=num_buckets)
                 self._bucket_count += np.bincount(bucket_ids, minlength=num_buckets)
         self._step += 1
+
+    def report_buckets(self, losses: Array) -> None:
+        """Bucket losses (K,) measured during this window, NaN where not; they replace the drawn examples'."""
+        self._reported = np.where(np.isnan(losses), self._reported, losses)
 
     def report_validation(self, loss: float) -> None:
         """A validation loss measured during this window."""
@@ -94,7 +99,7 @@ class Monitor:
             grad_norms=gradients[0],
             update_ratios=gradients[1],
             grad_agreements=gradients[2],
-            bucket_loss=means[None],
+            bucket_loss=np.where(np.isnan(self._reported), means, self._reported)[None],
             validation_loss=np.array([self._validation]),
         )
 
@@ -108,6 +113,7 @@ class Monitor:
             "gradients": {offset: list(values) for offset, values in self._gradients.items()},
             "bucket_sum": self._bucket_sum.tolist(),
             "bucket_count": self._bucket_count.tolist(),
+            "reported": self._reported.tolist(),
             "validation": self._validation,
             "last_gradient": None if self._last_gradient is None else self._last_gradient.clone(),
             "last_gradient_step": self._last_gradient_step,
@@ -121,6 +127,7 @@ class Monitor:
         self._gradients = {int(k): (v[0], v[1], v[2]) for k, v in state["gradients"].items()}
         self._bucket_sum = np.array(state["bucket_sum"])
         self._bucket_count = np.array(state["bucket_count"])
+        self._reported = np.array(state["reported"])
         self._validation = float(state["validation"])
         gradient = state["last_gradient"]
         self._last_gradient = None if gradient is None else gradient.clone()

@@ -16,6 +16,8 @@ from rlsched import _check
 from rlsched.buckets import Buckets
 from rlsched.contract import Array
 from rlsched.draws import BucketDraws
+from rlsched.online import OnlineBuckets
+from rlsched.tensors import to_arrays, to_tensors
 
 if TYPE_CHECKING:
     from rlsched.scheduler import RLScheduler
@@ -32,10 +34,14 @@ class CurriculumSampler(Sampler[list[int]]):
     scheduler's weights of that moment, and `scheduler.step(losses)` with per-example losses, in the order of
     the batch, tells the policy how each bucket fares. Without one, weights are natural until `set_weights`.
 
+    With `OnlineBuckets` the losses also move examples between buckets: the scheduler calls `refresh` at each
+    decision. Without a scheduler, call their `record` and this `refresh`.
+
     An epoch is `len(buckets) // batch_size` batches (at least one); the stream goes on from epoch to epoch.
 
     Args:
-        buckets: the partition of the data set, in the data set's order.
+        buckets: the partition of the data set, in the data set's order: `Buckets`, or `OnlineBuckets`, of which
+            each sampler needs its own.
         batch_size: examples per batch, in [1, len(buckets)].
         scheduler: an `RLScheduler` that has not stepped yet.
         seed: of the draws, at least 0.
@@ -48,30 +54,36 @@ class CurriculumSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        buckets: Buckets,
+        buckets: Buckets | OnlineBuckets,
         batch_size: int,
         scheduler: RLScheduler | None = None,
         *,
         seed: int = 0,
         batches_per_step: int = 1,
     ) -> None:
-        if not isinstance(buckets, Buckets):
+        if not isinstance(buckets, Buckets | OnlineBuckets):
             raise TypeError(
-                f"buckets must be an rlsched.Buckets, got {type(buckets).__name__}: "
-                "make one with Buckets.from_scores or Buckets.from_groups."
+                f"buckets must be an rlsched.Buckets or rlsched.OnlineBuckets, got {type(buckets).__name__}: "
+                "make one with Buckets.from_scores, Buckets.from_groups or OnlineBuckets(len(dataset))."
             )
         if scheduler is not None and not hasattr(scheduler, "attach"):
             raise TypeError(f"scheduler must be an rlsched.RLScheduler, got {type(scheduler).__name__}.")
-        self.buckets = buckets
+        self._source = buckets
         self.batch_size = _check.integer("batch_size", batch_size, 1, len(buckets))
         self.batches_per_step = _check.integer("batches_per_step", batches_per_step, 1)
-        self._draws = BucketDraws(buckets, self.batch_size, _check.integer("seed", seed, 0))
-        self._weights = buckets.shares
+        self._draws = BucketDraws(self.buckets, self.batch_size, _check.integer("seed", seed, 0))
+        self._weights = self.buckets.shares
+        # The examples of each batch that no step accounted for yet, and the buckets they were drawn from: (2, B).
         self._pending: deque[npt.NDArray[np.int64]] = deque()
         self._exhausted = True
         self._scheduler = scheduler
         if scheduler is not None:
             scheduler.attach(self)
+
+    @property
+    def buckets(self) -> Buckets:
+        """The partition from which the next batch is drawn."""
+        return self._source.buckets if isinstance(self._source, OnlineBuckets) else self._source
 
     @property
     def weights(self) -> Array:
@@ -98,27 +110,52 @@ class CurriculumSampler(Sampler[list[int]]):
                     f"{MAX_PENDING} batches were drawn that no scheduler.step accounted for: call it once per "
                     "optimizer step, and give batches_per_step if a step uses several batches."
                 )
-            self._pending.append(ids)
+            self._pending.append(np.stack([indices, ids]))
         return indices
 
-    def take_bucket_ids(self, num_losses: int) -> npt.NDArray[np.int64] | None:
-        """Buckets (n,) of the examples of the oldest `batches_per_step` batches, which are now accounted for.
+    def refresh(self) -> None:
+        """Divide the examples anew by the losses that `OnlineBuckets` recorded; fixed `Buckets` stay as they are.
 
-        The scheduler calls this once a step. None if `num_losses` is 1 and the examples are more: a mean loss
-        says nothing of buckets. ValueError if it is neither 1 nor the number of examples.
+        An attached scheduler calls this at each decision. Batches that were drawn before count for the buckets
+        they were drawn from.
+        """
+        if isinstance(self._source, OnlineBuckets):
+            self._draws.regroup(self._source.refresh())
+
+    def account_for(self, losses: Array | None) -> npt.NDArray[np.int64] | None:
+        """Account for the oldest `batches_per_step` batches by their `losses` (n,), one mean (1,), or None.
+
+        The scheduler calls this once a step. `OnlineBuckets` record the losses.
+
+        Returns:
+            (n,) bucket that each example was drawn from, or None with a mean, which says nothing of buckets, and
+            where no batch is pending.
+
+        Raises:
+            ValueError: `losses` are neither one nor as many as the examples, or `OnlineBuckets` get only a mean.
         """
         count = min(self.batches_per_step, len(self._pending))
         if count == 0:
             return None
-        ids = np.concatenate(list(itertools.islice(self._pending, count)))
-        if num_losses in (1, len(ids)):
-            for _ in range(count):
-                self._pending.popleft()
-            return ids if num_losses == len(ids) else None
-        raise ValueError(
-            f"loss must hold one value per example of the step's {count} batches ({len(ids)}), got {num_losses}: "
-            "pass the losses of all of them, in order, or a single mean loss."
-        )
+        indices, ids = np.concatenate(list(itertools.islice(self._pending, count)), axis=1)
+        size = 1 if losses is None else losses.size
+        if size not in (1, len(ids)):
+            raise ValueError(
+                f"loss must hold one value per example of the step's {count} batches ({len(ids)}), got {size}: "
+                "pass the losses of all of them, in order, or a single mean loss."
+            )
+        complete = losses is not None and size == len(ids)
+        if isinstance(self._source, OnlineBuckets):
+            if losses is None or not complete:
+                raise ValueError(
+                    f"loss must hold one value per example ({len(ids)}) for OnlineBuckets, got "
+                    f"{'None' if losses is None else 'one mean'}: pass the losses of the batch without averaging "
+                    '(reduction="none"), or give the sampler fixed Buckets.'
+                )
+            self._source.record(indices, losses)
+        for _ in range(count):
+            self._pending.popleft()
+        return ids if complete else None
 
     def __iter__(self) -> Iterator[list[int]]:
         if not self._exhausted:
@@ -140,22 +177,28 @@ class CurriculumSampler(Sampler[list[int]]):
         workers of a `DataLoader` had drawn ahead are not drawn again, so only a loader with `num_workers=0`
         goes on exactly as if it had not been interrupted.
         """
-        draws = self._draws.state_dict()
-        draws["orders"] = [torch.from_numpy(order.copy()) for order in draws["orders"]]
-        draws["cursors"] = torch.from_numpy(draws["cursors"])
+        source = self._source
         return {
-            "draws": draws,
+            "draws": to_tensors(self._draws.state_dict()),
             "weights": torch.from_numpy(self._weights.copy()),
-            "pending": [torch.from_numpy(ids) for ids in self._pending],
+            "pending": to_tensors(list(self._pending)),
+            "online": to_tensors(source.state_dict()) if isinstance(source, OnlineBuckets) else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken; ValueError if it is no sampler's, or was over other buckets."""
-        if not isinstance(state, dict) or set(state) != {"draws", "weights", "pending"}:
+        if not isinstance(state, dict) or set(state) != {"draws", "weights", "pending", "online"}:
             raise ValueError("the state is not one of a CurriculumSampler: load what its state_dict() returned.")
-        draws = dict(state["draws"])
-        draws["orders"] = [order.cpu().numpy() for order in draws["orders"]]
-        draws["cursors"] = draws["cursors"].cpu().numpy()
-        self._draws.load_state_dict(draws)
-        self._weights = state["weights"].cpu().numpy().copy()
-        self._pending = deque(ids.cpu().numpy().copy() for ids in state["pending"])
+        state, source = to_arrays(state), self._source
+        if (state["online"] is not None) != isinstance(source, OnlineBuckets):
+            raise ValueError(
+                f"the state is of a sampler of {'fixed Buckets' if state['online'] is None else 'OnlineBuckets'}, "
+                f"this one's are {type(source).__name__}: make it as in the saved run."
+            )
+        if isinstance(source, OnlineBuckets):
+            source.load_state_dict(state["online"])
+            # Anew, over the buckets of the state: those that this sampler began with depend on another seed.
+            self._draws = BucketDraws(source.buckets, self.batch_size, seed=0)
+        self._draws.load_state_dict(state["draws"])
+        self._weights = state["weights"]
+        self._pending = deque(state["pending"])

@@ -6,37 +6,28 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from torch import Tensor
-from torch.optim import ASGD, SGD, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlsched import _check
-from rlsched.contract import TELEMETRY, Array, Controller, RunSpec, State, Window, check_controller
-from rlsched.controllers import Guard, PolicyController
+from rlsched.contract import Array, Controller, RunSpec
+from rlsched.controllers import Guard
+from rlsched.decisions import Decisions, choose_controller
+from rlsched.events import Event, EventLog
 from rlsched.monitor import Monitor
 from rlsched.policy import Policy
-from rlsched.tensors import as_losses, structure, to_array, to_arrays, to_tensors
+from rlsched.rates import base_rates, is_adaptive, set_rates
+from rlsched.tensors import as_losses, to_arrays, to_tensors
 
 if TYPE_CHECKING:
     from rlsched.sampler import CurriculumSampler
 
 DEFAULT_DECISIONS = 20
-MAX_WARNINGS = 3
-"""Events of one kind that are shown as warnings; the rest are only kept in `events`."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that a guard rail noticed: at which step, of which kind, in words."""
-
-    step: int
-    kind: str
-    message: str
 
 
 class RLScheduler(LRScheduler):
@@ -90,25 +81,13 @@ class RLScheduler(LRScheduler):
             num_decisions = min(DEFAULT_DECISIONS, self.num_steps - 1)
         self.num_decisions = _check.integer("num_decisions", num_decisions, 1, self.num_steps - 1)
         self.batch_size = None if batch_size is None else _check.integer("batch_size", batch_size, 1)
-        if on_event is not None and not callable(on_event):
-            raise TypeError(f"on_event must be callable or None, got {type(on_event).__name__}.")
-        self.events: list[Event] = []
-        self._on_event = on_event
-        chosen = _choose(policy, controller)
-        self._controller: Controller = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
-        self._guarded = isinstance(self._controller, Guard)
-        unknown = self._controller.reads - TELEMETRY
-        if unknown:
-            raise ValueError(
-                f"controller reads {sorted(unknown)}, which RLScheduler cannot measure; it can measure "
-                f"{sorted(TELEMETRY)}."
-            )
+        self._log = EventLog(on_event)
+        chosen = choose_controller(policy, controller)
+        chosen = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
+        self._guarded = isinstance(chosen, Guard)
         self._sampler: CurriculumSampler | None = None
-        self._monitor = Monitor(optimizer, self._controller.reads)
-        self._state: State = {}
-        self._history: list[dict[str, Any]] = []
-        self._lr_scale: Array = np.ones((1, 1))
-        self._bucket_weights: Array = np.ones((1, 1))
+        self._monitor = Monitor(optimizer, chosen.reads)
+        self._decisions = Decisions(chosen)
         super().__init__(optimizer)
 
     def _initial_step(self) -> None:
@@ -134,7 +113,12 @@ class RLScheduler(LRScheduler):
     @property
     def bucket_weights(self) -> Array:
         """(K,) probability of drawing from each bucket now; (1,) without a sampler."""
-        return self._bucket_weights[0].copy()
+        return self._decisions.bucket_weights
+
+    @property
+    def events(self) -> list[Event]:
+        """What the guard rails noticed so far."""
+        return self._log.events
 
     def report_validation(self, loss: float | Tensor) -> None:
         """Tell the policy a validation loss, at any time; optional. It reaches the next decision."""
@@ -143,15 +127,41 @@ class RLScheduler(LRScheduler):
             raise ValueError(f"loss must be one finite number, got {loss!r}.")
         self._monitor.report_validation(float(losses[0]))
 
+    def report_bucket_losses(self, losses: npt.ArrayLike) -> None:
+        """Tell the policy each bucket's loss, measured by you since the last decision; optional.
+
+        Measured on the same examples each time (`Buckets.probe`) they say more than the losses of the examples
+        drawn, which they replace at the next decision. A later report before it replaces an earlier one.
+
+        Args:
+            losses: (K,) mean loss of each bucket; NaN for one that was not measured, for which the examples
+                drawn from it go on standing in.
+
+        Raises:
+            TypeError, ValueError: `losses` is of another type or shape, is infinite, or there is no sampler.
+        """
+        if self._sampler is None:
+            raise ValueError(
+                "report_bucket_losses needs a sampler, got a scheduler without one: make a CurriculumSampler with "
+                "this scheduler, or report the whole loss by report_validation."
+            )
+        values = _check.losses("losses", losses, self._spec.num_buckets, "Give one mean loss per bucket.")
+        if np.isinf(values).any():
+            raise ValueError(
+                f"losses must be finite, or NaN for a bucket that was not measured, got {values.tolist()}."
+            )
+        self._monitor.report_buckets(values)
+
     def step(self, loss: float | Tensor | Array | None = None) -> None:
         """Account for one optimizer step and set the learning rate of the next.
 
         Args:
             loss: the step's training loss: a number or 0-d tensor, the mean; or a 1-d tensor or array, one
-                per example in the order of the batch, which a curriculum needs; or None, with which a policy
-                is linear decay after a short warm-up. A non-finite loss is an event, not an error: the guard
-                cuts the learning rate of the steps to come. The update that this loss led to has been made;
-                skip it yourself (as gradient scaling does) if the model is to survive it.
+                per example in the order of the batch, which a curriculum needs (and `OnlineBuckets` insist on);
+                or None, with which a policy is linear decay after a short warm-up. A non-finite loss is an
+                event, not an error: the guard cuts the learning rate of the steps to come. The update that
+                this loss led to has been made; skip it yourself (as gradient scaling does) if the model is to
+                survive it.
 
         Raises:
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
@@ -167,7 +177,7 @@ class RLScheduler(LRScheduler):
             )
         ids = None
         if self._sampler is not None:
-            ids = self._sampler.take_bucket_ids(1 if losses is None else losses.size)
+            ids = self._sampler.account_for(losses)
         self._step_count += 1
         self.last_epoch += 1
         if self.last_epoch <= self.num_steps:
@@ -183,13 +193,8 @@ class RLScheduler(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every parameter group for the next step."""
-        offset = min(self.last_epoch - self._window_start, self._lr_scale.shape[1] - 1)
-        scale = float(self._lr_scale[0, offset])
-        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
-            lr = group["lr"]
-            # A copy: a tensor learning rate is filled in place.
-            group.setdefault("initial_lr", lr.clone() if isinstance(lr, Tensor) else lr)
-            self.base_lrs.append(group["initial_lr"])
+        scale = self._decisions.lr_scale(self.last_epoch)
+        self.base_lrs += base_rates(self.optimizer, len(self.base_lrs))
         return [base * scale for base in self.base_lrs]
 
     def history(self) -> dict[str, Array]:
@@ -200,9 +205,7 @@ class RLScheduler(LRScheduler):
             for a parameter group that there was not yet, `bucket_weights` (n, K) and `loss` (n,), the mean of
             the window before, NaN where unknown.
         """
-        groups = len(self._history[-1]["lr"])
-        rows = [row | {"lr": _pad(row["lr"], groups)} for row in self._history]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return self._decisions.history()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue, as tensors and plain values (safe under `weights_only=True`).
@@ -212,20 +215,14 @@ class RLScheduler(LRScheduler):
         return {
             "last_epoch": self.last_epoch,
             "_step_count": self._step_count,
-            "base_lrs": [float(lr) for lr in self.base_lrs],
+            "base_lrs": self._floats(),
             "num_steps": self.num_steps,
             "num_decisions": self.num_decisions,
             "batch_size": self.batch_size,
-            "decision": self._decision,
-            "window_start": self._window_start,
-            "window_end": self._window_end,
             "diverging": self._diverging,
-            "lr_scale": torch.from_numpy(self._lr_scale.copy()),
-            "bucket_weights": torch.from_numpy(self._bucket_weights.copy()),
-            "controller": to_tensors(self._state),
             "monitor": self._monitor.state_dict(),
-            "history": {name: torch.from_numpy(rows) for name, rows in self.history().items()},
             "events": [[event.step, event.kind, event.message] for event in self.events],
+            **to_tensors(self._decisions.state_dict()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -235,48 +232,31 @@ class RLScheduler(LRScheduler):
         the base learning rates are taken from the state. ValueError, with nothing changed, if it is the state
         of another kind of scheduler or controller, or of another number of buckets or parameter groups.
         """
-        self._check_state(state_dict)
+        if not isinstance(state_dict, dict) or set(state_dict) != set(self.state_dict()):
+            raise ValueError("the state is not one of an RLScheduler: load what its state_dict() returned.")
+        found, groups = len(state_dict["base_lrs"]), len(self.optimizer.param_groups)
+        if found != groups:
+            raise ValueError(
+                f"the state is of a run with {found} parameter groups, this one has {groups}: construct the "
+                "optimizer as in the saved run before loading."
+            )
+        decisions = {name: state_dict[name] for name in self._decisions.state_dict()}
+        self._decisions.load_state_dict(to_arrays(decisions))
         for name in ("last_epoch", "_step_count", "num_steps", "num_decisions", "batch_size"):
             setattr(self, name, state_dict[name])
         self.base_lrs = list(state_dict["base_lrs"])
         self._spec = self._make_spec()
-        self._decision, self._diverging = state_dict["decision"], state_dict["diverging"]
-        self._window_start, self._window_end = state_dict["window_start"], state_dict["window_end"]
-        self._lr_scale = to_array(state_dict["lr_scale"])
-        self._bucket_weights = to_array(state_dict["bucket_weights"])
-        self._state = to_arrays(state_dict["controller"])
+        self._diverging = state_dict["diverging"]
         self._monitor.load_state_dict(state_dict["monitor"])
-        columns = {name: to_array(rows) for name, rows in state_dict["history"].items()}
-        count = len(columns["step"])
-        self._history = [{name: rows[row] for name, rows in columns.items()} for row in range(count)]
-        self.events = [Event(*event) for event in state_dict["events"]]
+        self._log.events = [Event(*event) for event in state_dict["events"]]
         self._apply()
-
-    def _check_state(self, state_dict: dict[str, Any]) -> None:
-        mine = self.state_dict()
-        if not isinstance(state_dict, dict) or set(state_dict) != set(mine):
-            raise ValueError("the state is not one of an RLScheduler: load what its state_dict() returned.")
-        if structure(state_dict["controller"]) != structure(mine["controller"]):
-            raise ValueError(
-                "the state is of another kind of controller than this scheduler's: construct it with the policy "
-                "or controller, and the guard, of the saved run."
-            )
-        for what, found, wanted in (
-            ("buckets", state_dict["bucket_weights"].shape[1], self._bucket_weights.shape[1]),
-            ("parameter groups", len(state_dict["base_lrs"]), len(self.optimizer.param_groups)),
-        ):
-            if found != wanted:
-                raise ValueError(
-                    f"the state is of a run with {found} {what}, this one has {wanted}: construct the "
-                    "optimizer, the scheduler and its sampler as in the saved run before loading."
-                )
 
     def _make_spec(self) -> RunSpec:
         sampler = self._sampler
         return RunSpec.single(
             self.num_steps,
             self.num_decisions,
-            [float(lr) for lr in self.base_lrs],
+            self._floats(),
             adaptive=is_adaptive(self.optimizer),
             batch_size=self.batch_size if sampler is None else sampler.batch_size * sampler.batches_per_step,
             bucket_shares=(1.0,) if sampler is None else sampler.buckets.shares,
@@ -286,16 +266,14 @@ class RLScheduler(LRScheduler):
     def _restart(self) -> None:
         """Begin the run: the opening."""
         self._spec = self._make_spec()
-        self._state = self._controller.init(self._spec)
-        self._history = []
-        self._decision = 0
         self._diverging = False
-        self._decide(Window.opening(self._spec))
+        self._decisions.begin(self._spec, self._floats())
+        self._begin_window()
         self._apply()
 
     def _advance(self, diverging: bool) -> None:
         """Decide if the window is over, or at once, within it, at the first loss that is not finite."""
-        ended = self.last_epoch >= self._window_end
+        ended = self.last_epoch >= self._decisions.window_end
         struck = diverging and not self._diverging and self._guarded
         self._diverging = diverging
         if struck:
@@ -305,75 +283,26 @@ class RLScheduler(LRScheduler):
                 "so, the model is lost: restart from a checkpoint with a lower base learning rate.",
             )
         if ended or struck:
-            self._decision += int(ended)
-            window = self._monitor.close(self._spec, self._decision)
-            self._decide(window)
+            self._decisions.index += int(ended)
+            window = self._monitor.close(self._spec, self._decisions.index)
+            if self._sampler is not None:
+                # What was drawn until now counts for the buckets it was drawn from: batches remember them.
+                self._sampler.refresh()
+            self._decisions.decide(window, self._floats())
+            self._begin_window()
             if self._guarded and window.nonfinite[0] and np.isfinite(window.validation_loss[0]):
                 # The guard keeps such a window from the policy, but not what the user reported in it.
                 self._monitor.report_validation(float(window.validation_loss[0]))
 
-    def _decide(self, window: Window) -> None:
-        self._state, decision = self._controller.decide(self._state, window)
-        decision.check(window)
-        self._lr_scale, self._bucket_weights = decision.lr_scale, decision.bucket_weights
-        self._window_start = int(window.step[0])
-        steps_ahead = int(window.steps_ahead[0])
-        self._window_end = self._window_start + steps_ahead
-        self._monitor.begin(self._window_start, steps_ahead, self._spec.num_buckets)
-        scale = float(self._lr_scale[0, 0])
-        self._history.append(
-            {
-                "step": self._window_start,
-                "lr_scale": scale,
-                "lr": np.array([float(lr) * scale for lr in self.base_lrs]),
-                "bucket_weights": self._bucket_weights[0].copy(),
-                "loss": float(window.loss[0]),
-            }
-        )
+    def _begin_window(self) -> None:
+        start = self._decisions.window_start
+        self._monitor.begin(start, self._decisions.window_end - start, self._spec.num_buckets)
+
+    def _floats(self) -> list[float]:
+        return [float(lr) for lr in self.base_lrs]
 
     def _apply(self) -> None:
-        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(float(lr))
-            else:
-                group["lr"] = float(lr)
-        self._last_lr: list[float | Tensor] = [
-            group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"]
-            for group in self.optimizer.param_groups
-        ]
+        self._last_lr: list[float | Tensor] = set_rates(self.optimizer, self.get_lr())
 
     def _emit(self, kind: str, message: str) -> None:
-        event = Event(self.last_epoch, kind, message)
-        self.events.append(event)
-        if self._on_event is not None:
-            self._on_event(event)
-        elif sum(other.kind == kind for other in self.events) <= MAX_WARNINGS:
-            warnings.warn(message, stacklevel=4)
-
-
-def is_adaptive(optimizer: Optimizer) -> bool:
-    """Whether the optimizer counts as one of Adam's kind: all but plain (momentum, averaged) SGD do."""
-    return not isinstance(optimizer, SGD | ASGD)
-
-
-def _choose(policy: Policy | str | os.PathLike[str] | None, controller: Controller | None) -> Controller:
-    if policy is not None and controller is not None:
-        raise ValueError("give policy=... or controller=..., not both.")
-    if policy is None and controller is None:
-        raise ValueError(
-            "give either policy=... or controller=...: train and export a policy with "
-            "`rlsched train --out DIR`, or use for example controller=rlsched.Linear()."
-        )
-    if controller is not None:
-        check_controller("controller", controller)
-        return controller
-    if isinstance(policy, str | os.PathLike):
-        policy = Policy.load(policy)
-    if not isinstance(policy, Policy):
-        remedy = ": pass it as controller=..." if hasattr(policy, "decide") else ""
-        raise TypeError(f"policy must be an rlsched.Policy or its path, got {type(policy).__name__}{remedy}.")
-    return PolicyController(policy)
-
-
-def _pad(values: Array, size: int) -> Array:
-    return np.concatenate([values, np.full(size - len(values), np.nan)])
+        self._log.emit(Event(self.last_epoch, kind, message), stacklevel=3)

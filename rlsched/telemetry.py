@@ -5,6 +5,8 @@ Every host collects the same series and calls `summarise`, so that a feature has
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rlsched.contract import Array, RunSpec, Window
@@ -13,9 +15,12 @@ SAMPLED_STEPS = 4
 """Gradient statistics are measured on at most this many steps, the last ones of each window."""
 
 
-def is_sampled(offset: int, steps_ahead: int) -> bool:
-    """Whether step `offset` (from 0) of a window of `steps_ahead` steps measures gradient statistics."""
-    return steps_ahead - SAMPLED_STEPS <= offset < steps_ahead
+def is_sampled(offset: Any, steps_ahead: Any) -> Any:
+    """Whether step `offset` (from 0) of a window of `steps_ahead` steps measures gradient statistics.
+
+    Arrays that broadcast give an array of answers.
+    """
+    return (steps_ahead - SAMPLED_STEPS <= offset) & (offset < steps_ahead)
 
 
 def summarise(

@@ -1,4 +1,4 @@
-"""Between torch and the arrays of the contract: reported losses, and controllers' states in checkpoints."""
+"""Between torch and NumPy: reported losses, and the arrays of states in checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlsched.contract import Array, State
+from rlsched.contract import Array
 
 
 def as_losses(name: str, loss: Any) -> Array | None:
@@ -37,27 +37,25 @@ def as_losses(name: str, loss: Any) -> Array | None:
     return values
 
 
-def to_tensors(state: State) -> State:
-    """A controller's state with tensors for arrays: what `torch.load` reads under `weights_only=True`."""
-    return {
-        name: to_tensors(value) if isinstance(value, dict) else torch.from_numpy(np.array(value))
-        for name, value in state.items()
-    }
+def to_tensors(state: Any) -> Any:
+    """A state with tensors for arrays, at any depth: what `torch.load` reads under `weights_only=True`."""
+    if isinstance(state, dict):
+        return {name: to_tensors(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [to_tensors(value) for value in state]
+    return torch.from_numpy(np.array(state)) if isinstance(state, np.ndarray | np.generic) else state
 
 
-def to_arrays(state: State) -> State:
+def to_arrays(state: Any) -> Any:
     """The opposite of `to_tensors`."""
-    return {
-        name: to_arrays(value) if isinstance(value, dict) else to_array(value) for name, value in state.items()
-    }
+    if isinstance(state, dict):
+        return {name: to_arrays(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [to_arrays(value) for value in state]
+    return to_array(state) if isinstance(state, Tensor) else state
 
 
 def to_array(values: Tensor) -> Array:
     """A tensor on any device as an array of its own."""
     # A checkpoint may have been mapped to the device of the model.
     return np.array(values.cpu().numpy())
-
-
-def structure(state: State) -> dict[str, Any]:
-    """The names in a controller's state, nested as it is."""
-    return {name: structure(value) if isinstance(value, dict) else None for name, value in state.items()}

@@ -162,5 +162,5 @@ def test_bad_options_are_refused():
         make().reset(options={"task": dataclasses.replace(CONFIG, num_buckets=2)})
     with pytest.raises(ValueError, match=r"options\['run_seed'\] must be an integer >= 0, got -1"):
         make().reset(options={"run_seed": -1})
-    with pytest.raises(TypeError, match="config must be a DigitsConfig, got int"):
+    with pytest.raises(TypeError, match="config must be of type DigitsConfig, got int"):
         make().reset(options={"task": 3})

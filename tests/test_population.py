@@ -1,5 +1,6 @@
 """The population against the slow, obvious reference: every row is the `TorchRun` of its task and seed."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -40,13 +41,20 @@ VARIED = [
 def double(task: Task) -> Task:
     """The same task in double precision, where only mistakes make a difference."""
     make_model = task.make_model
-    train = torch.utils.data.TensorDataset(task.train.tensors[0].double(), task.train.tensors[1])  # type: ignore[attr-defined]
+
+    def wide(values):
+        return tuple(part.double() if part.is_floating_point() else part for part in values)
+
+    def data(part):
+        return None if part is None else torch.utils.data.TensorDataset(*wide(part.tensors))
+
     return dataclasses.replace(
         task,
         make_model=lambda generator: make_model(generator).double(),
-        train=train,
-        validation=(task.validation[0].double(), task.validation[1]),
-        test=(task.test[0].double(), task.test[1]),
+        train=data(task.train),
+        drifted=data(task.drifted),
+        validation=wide(task.validation),
+        test=wide(task.test),
     )
 
 
@@ -178,10 +186,10 @@ def test_rows_that_are_not_advanced_stay_bit_equal():
     before = population.state_dict()
     loss = population.validation_loss()
     n_steps = np.array([5, 0, 5, 0, 5, 5])
-    population.advance(n_steps, scale, weights)
+    window = population.advance(n_steps, scale, weights)
     np.testing.assert_array_equal(population.validation_loss()[[1, 3]], loss[[1, 3]])
-    after = population.state_dict()
-    assert before["decision"][[1, 3]].tolist() == after["decision"][[1, 3]].tolist()
+    assert window.decision.tolist() == [2, 1, 2, 1, 2, 2]
+    assert window.step.tolist() == [15, 10, 15, 10, 15, 15]
     population.load_state_dict(before)
     np.testing.assert_array_equal(population.validation_loss(), loss)
 
@@ -241,49 +249,56 @@ def test_specs_are_stacked():
 
 
 def with_model(*layers: nn.Module) -> Task:
-    return dataclasses.replace(Digits().build(digits()), make_model=lambda generator: nn.Sequential(*layers))
+    return dataclasses.replace(Digits().build(digits()), make_model=lambda _: copy.deepcopy(nn.Sequential(*layers)))
 
 
-SIXTY_FOUR = nn.Linear(64, 10)
+def with_optimizer(make_optimizer) -> Task:
+    return dataclasses.replace(Digits().build(digits()), make_optimizer=make_optimizer)
 
 
-@pytest.mark.parametrize(
-    ("task", "words"),
-    [
-        (
-            with_model(nn.Linear(64, 8), nn.Dropout(), nn.Linear(8, 10)),
-            r"model\[1\] must be a ReLU or Tanh or GELU",
-        ),
-        (
-            with_model(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)),
-            r"model\[1\] must be .* got BatchNorm1d",
-        ),
-        (with_model(nn.Linear(64, 10, bias=False)), r"model\[0\] must be a Linear with bias"),
-        (with_model(nn.Flatten(), SIXTY_FOUR, nn.ReLU()), r"model\[0\] must be a Linear"),
-        (with_model(SIXTY_FOUR, nn.ReLU()), "model must be an nn.Sequential MLP"),
-        (
-            dataclasses.replace(
-                with_model(SIXTY_FOUR), make_optimizer=lambda m: torch.optim.RMSprop(m.parameters(), lr=0.1)
-            ),
-            "optimizer must be SGD, Adam or AdamW with one parameter group, got RMSprop",
-        ),
-        (
-            dataclasses.replace(
-                with_model(SIXTY_FOUR), make_optimizer=lambda m: torch.optim.Adam(m.parameters(), amsgrad=True)
-            ),
-            "optimizer must not use amsgrad",
-        ),
-        (
-            dataclasses.replace(
-                with_model(SIXTY_FOUR), loss=lambda model, batch: model(batch[0]).square().mean(1)
-            ),
-            "a stacked task must be classification",
-        ),
-    ],
-)
+class Surprise(nn.Module):
+    """What no list of layers can foresee."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values * 2 if values.sum().item() > 0 else values
+
+
+class Tied(nn.Dropout):
+    """Dropout by another name."""
+
+
+UNSTACKABLE = [
+    (with_model(nn.Linear(64, 8), nn.Dropout(), nn.Linear(8, 10)), r"model.1 \(Dropout\) draws random numbers"),
+    (with_model(nn.Linear(64, 8), Tied(), nn.Linear(8, 10)), r"model.1 \(Tied\) draws random numbers"),
+    (with_model(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)), r"model.1 \(BatchNorm1d\) keeps batch stat"),
+    (with_model(nn.Linear(64, 10), Surprise()), "torch.vmap cannot batch it"),
+    (with_model(nn.Linear(64, 10).requires_grad_(False), nn.Linear(10, 10)), "model.0.weight is frozen"),
+    (
+        with_optimizer(lambda m: torch.optim.RMSprop(m.parameters(), lr=0.1)),
+        "its optimizer is not SGD, Adam or AdamW with one parameter group, but RMSprop",
+    ),
+    (with_optimizer(lambda m: torch.optim.Adam(m.parameters(), amsgrad=True)), "its optimizer uses amsgrad"),
+    (
+        with_optimizer(lambda m: torch.optim.SGD([next(m.parameters())], lr=0.1)),
+        "its optimizer does not train exactly the parameters of its model",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "words"), UNSTACKABLE)
 def test_what_cannot_be_stacked_is_refused_with_the_remedy(task, words):
-    with pytest.raises(ValueError, match=f"{words}.*use TorchRun for"):
-        Population([task]).reset([0])
+    with pytest.raises(ValueError, match=f"the task cannot be stacked: {words}.*Change that, or.*eager"):
+        Population([task] * 3).reset([0, 1, 2])
+
+
+@pytest.mark.parametrize(("task", "words"), UNSTACKABLE[:4])
+def test_what_cannot_be_stacked_trains_by_the_eager_loop_if_asked(task, words):
+    tasks = [Digits().build(digits()), task]
+    population, runs = Population(tasks, unstackable="eager"), references(tasks, [1, 2])
+    population.reset([1, 2])
+    assert population.paths == ["mlp", "eager"]
+    for window in range(3):
+        compare(population, runs, window, np.array([4, 4]), rtol=1e-4)
 
 
 def test_tasks_must_be_some_and_of_equal_buckets():

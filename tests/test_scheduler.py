@@ -172,6 +172,7 @@ def test_warnings_do_not_flood():
             optimizer.step()
             scheduler.step(math.nan if step % 2 else 1.0)
     assert ["is not finite" in str(warning.message) for warning in caught] == [True] * 3
+    assert {warning.filename for warning in caught} == {__file__}, "they point at the caller of step"
     assert len(scheduler.events) == 50
 
 
@@ -295,7 +296,7 @@ def test_a_run_resumed_in_the_middle_of_a_window_is_bit_exact():
 def test_history_and_events_survive_a_checkpoint():
     _, optimizer, scheduler, _ = run = curriculum_run(random_policy(1))
     curriculum_steps(run, 20)
-    scheduler._on_event = lambda event: None
+    scheduler._log._on_event = lambda event: None
     optimizer.step()
     scheduler._sampler.draw()
     scheduler.step(math.nan)

@@ -192,9 +192,10 @@ def test_modules_that_draw_random_numbers_follow_the_seed_too():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dataset": TensorDataset(torch.zeros(0))}, "one entry per training example .0., has 40"),
+        ({"dataset": TensorDataset(torch.zeros(0))}, "train must hold at least a batch of 8 examples, has 0: lower"),
         ({"buckets": Buckets.from_groups([0, 1])}, "one entry per training example .40., has 2"),
-        ({"batch_size": 41}, r"task.config.batch_size must be an integer in \[1, 40\], got 41"),
+        ({"batch_size": 41}, "train must hold at least a batch of 41 examples, has 40: lower batch_size"),
+        ({"dataset": TensorDataset(torch.full((40, 3), torch.nan))}, "train must be finite, holds NaN or inf: clean"),
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(changes, words):
@@ -232,7 +233,7 @@ def test_training_validation_and_test_data_are_disjoint(family, config):
     [
         ({"label_noise": 1.5}, ValueError, "label_noise must be a finite number in"),
         ({"num_classes": 1}, ValueError, "num_classes must be an integer in"),
-        ({"optimizer": "lbfgs"}, ValueError, "optimizer must be one of adam, adamw, sgd, got 'lbfgs'"),
+        ({"optimizer": "lbfgs"}, ValueError, "optimizer must be one of adam, adamw, plain_sgd, sgd, got 'lbfgs'"),
         ({"base_lr": float("inf")}, ValueError, "base_lr must be a finite number"),
         ({"num_decisions": 60}, ValueError, "num_decisions must be an integer in"),
         ({"batch_size": "16"}, TypeError, "batch_size must be an integer, got '16'"),

@@ -3,16 +3,21 @@
 import dataclasses
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import ClipAction, DictInfoToList, RecordEpisodeStatistics
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from rlsched.envs import TrainingScheduleEnv
 from rlsched.envs.tasks import Digits, DigitsConfig
-from rlsched.envs.vector import Lockstep, PopulationVecEnv
+from rlsched.envs.vector import Lockstep, PopulationVecEnv, PopulationVectorEnv
 from rlsched.policy import PolicyInterface
 
-SHORT = Digits(max_steps=80)
+SHORT = Digits(min_steps=60, max_steps=80, max_batch=32)
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,13 @@ def play(env, chosen):
 
 
 def test_slots_play_the_episodes_of_the_single_environment():
-    env = vector(Gentle(max_steps=80))
+    env = vector(Gentle(min_steps=60, max_steps=80, max_batch=32))
+    env.reset()
+    starts = list(env.reset_infos)
+    env.seed(0)
     chosen = actions(6, 60)
     observations, rewards, dones, infos = play(env, chosen)
-    for slot in range(6):
-        begun = env.reset_infos[slot]
+    for slot, begun in enumerate(starts):
         single = TrainingScheduleEnv(Gentle())
         seen, _ = single.reset(options={"task": begun["task"], "run_seed": begun["run_seed"]})
         np.testing.assert_allclose(observations[0, slot], seen, atol=2e-3)
@@ -82,10 +89,10 @@ def test_a_slot_draws_the_tasks_of_the_single_environment():
     env.reset()
     for slot in range(6):
         config = TrainingScheduleEnv(SHORT).tasks.sample(seeding.np_random(slot)[0])
-        numbers = {name: getattr(env.reset_infos[slot]["task"], name) for name in ("num_steps", "num_decisions")}
-        assert env.reset_infos[slot]["task"] == dataclasses.replace(config, **numbers)
         first = env.reset_infos[slot // 3 * 3]["task"]
-        assert numbers == {"num_steps": first.num_steps, "num_decisions": first.num_decisions}
+        assert env.reset_infos[slot]["task"] == SHORT.sample_like(seeding.np_random(slot)[0], first)
+        if slot % 3 == 0:
+            assert first == config
 
 
 def test_equal_seeds_give_bit_equal_rollouts_and_others_do_not():
@@ -96,12 +103,12 @@ def test_equal_seeds_give_bit_equal_rollouts_and_others_do_not():
     assert not np.array_equal(one[0], other[0])
 
 
-def test_whole_episodes_fill_a_rollout_of_sixty_decisions():
-    _, rewards, dones, infos = play(vector(), actions(6, 60))
+def test_whole_episodes_fill_a_rollout_of_a_hundred_decisions():
+    _, rewards, dones, infos = play(vector(), actions(6, 100))
     assert dones[-1].all()
     for slot in range(6):
         lengths = np.diff(np.concatenate([[-1], np.flatnonzero(dones[:, slot])]))
-        assert lengths.sum() == 60
+        assert lengths.sum() == 100
         for end, length in zip(np.flatnonzero(dones[:, slot]), lengths, strict=True):
             episode = infos[end][slot]["episode"]
             assert episode["l"] == length
@@ -109,7 +116,7 @@ def test_whole_episodes_fill_a_rollout_of_sixty_decisions():
 
 
 def test_a_diverged_run_is_replaced_and_its_round_ends_with_the_others():
-    env = vector(Explosive(max_steps=80), num_envs=8, group_size=8)
+    env = vector(Explosive(min_steps=60, max_steps=80, max_batch=32), num_envs=8, group_size=8)
     observations, _, dones, infos = play(env, np.zeros((24, 8, 5), np.float32))
     assert np.isfinite(observations).all()
     assert dones[11].all()
@@ -124,7 +131,7 @@ def test_a_diverged_run_is_replaced_and_its_round_ends_with_the_others():
 
 
 def test_healthy_slots_do_not_notice_a_diverging_one():
-    core = Lockstep(Explosive(max_steps=80), PolicyInterface(), 4)
+    core = Lockstep(Explosive(min_steps=60, max_steps=80, max_batch=32), PolicyInterface(), 4)
     core.reset([np.random.default_rng(seed) for seed in range(4)])
     for _ in range(12):
         transition = core.step(np.zeros((4, 5)))
@@ -143,7 +150,80 @@ def test_what_slots_do_not_have_is_refused():
     with pytest.raises(AttributeError, match="have no method 'f'"):
         env.env_method("f")
     env.reset()
-    with pytest.raises(ValueError, match=r"actions must have shape \(6, 1 \+ K\), got \(5, 5\)"):
+    with pytest.raises(ValueError, match=r"actions must be finite with shape \(6, 1 \+ K\), got \(5, 5\)"):
         env.step(np.zeros((5, 5)))
     with pytest.raises(ValueError, match="num_envs must be an integer >= 1, got 0"):
         PopulationVecEnv(SHORT, PolicyInterface(), 0)
+
+
+def gymnasium_vector(tasks=SHORT, num_envs=4) -> PopulationVectorEnv:
+    return PopulationVectorEnv(tasks, num_envs=num_envs, group_size=2)
+
+
+def test_both_libraries_see_the_same_episodes():
+    one, other = vector(num_envs=4, group_size=2), gymnasium_vector()
+    chosen = actions(4, 60)
+    observations, rewards, dones, infos = play(one, chosen)
+    seen, begun = other.reset(seed=0)
+    np.testing.assert_array_equal(seen, observations[0])
+    assert begun["_task"].all()
+    for step in range(60):
+        seen, reward, terminated, truncated, info = other.step(chosen[step])
+        np.testing.assert_array_equal(seen, observations[step + 1])
+        np.testing.assert_allclose(reward, rewards[step], rtol=1e-6)
+        np.testing.assert_array_equal(terminated, dones[step])
+        assert not truncated.any()
+        for slot in np.flatnonzero(terminated):
+            np.testing.assert_array_equal(info["final_obs"][slot], infos[step][slot]["terminal_observation"])
+            assert not infos[step][slot]["TimeLimit.truncated"]
+        np.testing.assert_array_equal(info.get("_final_obs", np.zeros(4, bool)), terminated)
+
+
+def test_the_gymnasium_vector_has_the_form_of_the_librarys_own():
+    """Against `SyncVectorEnv` of single environments: spaces, types, shapes, infos and resets in the same step."""
+    mine = gymnasium_vector(num_envs=2)
+    reference = SyncVectorEnv([lambda: TrainingScheduleEnv(SHORT)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    for name in ("single_observation_space", "single_action_space", "observation_space", "action_space", "num_envs"):
+        assert getattr(mine, name) == getattr(reference, name)
+    assert mine.metadata["autoreset_mode"] is reference.metadata["autoreset_mode"]
+    (seen, info), (their_seen, their_info) = mine.reset(seed=3), reference.reset(seed=3)
+    assert (seen.dtype, seen.shape, info.keys()) == (their_seen.dtype, their_seen.shape, their_info.keys())
+    ended = {False: set(), True: set()}
+    for step in range(60):
+        chosen = actions(2, 60)[step]
+        results = mine.step(chosen), reference.step(chosen)
+        assert mine.observation_space.contains(results[0][0])
+        for ours, theirs in zip(results[0][:4], results[1][:4], strict=True):
+            assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        for result, keys in zip(results, ({}, {}), strict=True):
+            del keys
+            ended[result is results[0]].add((bool(result[2].any()), tuple(sorted(result[4]))))
+    assert ended[True] == ended[False]
+
+
+def test_the_wrappers_of_both_libraries_work():
+    wrapped = DictInfoToList(RecordEpisodeStatistics(ClipAction(gymnasium_vector())))
+    wrapped.reset(seed=0)
+    for chosen in actions(4, 60):
+        info = wrapped.step(chosen)[4]
+    lengths = [each["episode"]["l"] for each in info if "episode" in each]
+    assert set(lengths) <= {10, 20}
+    assert lengths
+    env = VecCheckNan(VecMonitor(VecNormalize(vector(num_envs=4, group_size=2))), raise_exception=True)
+    model = PPO("MlpPolicy", env, n_steps=25, batch_size=50, n_epochs=1, device="cpu", seed=0)
+    model.learn(200)
+    assert len(model.ep_info_buffer or ()) > 0
+
+
+def test_a_gymnasium_vector_refuses_what_it_cannot_do():
+    env = gymnasium_vector()
+    with pytest.raises(ValueError, match=r"options must be empty, got \['task'\]"):
+        env.reset(options={"task": 1})
+    with pytest.raises(ValueError, match="seed must be an integer or 4 of them, got 3"):
+        env.reset(seed=[1, 2, 3])
+
+
+def test_the_gymnasium_vector_is_registered():
+    env = gymnasium.make_vec("rlsched/TrainingSchedule-v0", num_envs=3, vectorization_mode="vector_entry_point")
+    assert isinstance(env.unwrapped, PopulationVectorEnv)
+    assert env.reset(seed=0)[0].shape == (3, 49)

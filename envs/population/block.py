@@ -1,4 +1,4 @@
-"""Rows of a population that are computed together: MLPs of one depth."""
+"""Rows of a population that are computed together, by stacked operations."""
 
 from __future__ import annotations
 
@@ -8,217 +8,256 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from rlsched.contract import Array
-from rlsched.draws import BucketDraws
-from rlsched.envs.population.stacked_mlp import MLPShape, StackedMLP
+from rlsched.contract import Array, RunSpec, Window
+from rlsched.envs.data_order import DataOrder
+from rlsched.envs.population.gradients import GradientStatistics
+from rlsched.envs.population.network import Network
+from rlsched.envs.population.stacked_draws import StackedDraws
 from rlsched.envs.population.stacked_optimizer import OptimizerSettings, StackedOptimizer
-from rlsched.envs.tasks.task import Task, cross_entropy
-from rlsched.monitor import SNAPSHOT_ELEMENTS
-from rlsched.telemetry import is_sampled
+from rlsched.envs.tasks.task import Task
+from rlsched.telemetry import is_sampled, summarise
 
 
 @dataclass(eq=False)
-class Series:
-    """What `Block.advance` measured: arrays (r, W) over r rows and the steps of a window, NaN where nothing was.
+class Row:
+    """One run of a block: its task, what is fixed about it, and the order of its data."""
 
-    `bucket_loss` is (r, K), a mean over the window. `losses` is +inf where a loss was not finite.
-    """
-
-    losses: Array
-    grad_norms: Array
-    update_ratios: Array
-    grad_agreements: Array
-    bucket_loss: Array
+    task: Task
+    spec: RunSpec
+    order: DataOrder
 
 
-class Block:
-    """Runs of equal depth, advanced by one set of batched operations a step.
+class StackedBlock:
+    """Runs that are advanced by one set of stacked operations a step.
 
     Args:
-        tasks: of each row.
-        models: of each row, freshly initialised.
-        draws: of each row, the stream of its batches.
-        device: where to compute.
-
-    Raises:
-        ValueError: a task cannot be stacked; the message says why, and the remedy.
+        rows: the runs.
+        network: of their models, loaded.
+        settings: of their optimizers.
     """
 
-    def __init__(
-        self, tasks: Sequence[Task], models: Sequence[nn.Module], draws: list[BucketDraws], device: torch.device
-    ) -> None:
-        dtype = next(models[0].parameters()).dtype
-        self.tasks, self.draws, self._device = list(tasks), draws, device
-        self.mlp = StackedMLP([MLPShape.of(model) for model in models], dtype, device)
-        if self.mlp.parameters.shape[1] > SNAPSHOT_ELEMENTS:
-            raise ValueError(f"a stacked model has at most {SNAPSHOT_ELEMENTS} parameters: use TorchRun for it.")
-        settings = []
-        for row, (task, model) in enumerate(zip(tasks, models, strict=True)):
-            self.mlp.load(row, model)
-            settings.append(OptimizerSettings.of(task.make_optimizer(model)))
-        self.optimizer = StackedOptimizer(settings, self.mlp.parameters)
-        self.step = np.zeros(len(tasks), dtype=np.int64)
-        self.last_gradient = torch.zeros_like(self.mlp.parameters)
-        self.last_gradient_step = np.full(len(tasks), -2)  # none: not even the step before the first
+    def __init__(self, rows: Sequence[Row], network: Network, settings: OptimizerSettings) -> None:
+        self._rows, self._network = list(rows), network
+        self.spec = RunSpec.stack([row.spec for row in rows])
+        self._optimizer = StackedOptimizer(settings, network.layout, network.parameters)
+        self._gradients = GradientStatistics(network)
+        self._step = np.zeros(len(rows), dtype=np.int64)
+        self._decision = np.zeros(len(rows), dtype=np.int64)
+        sizes = [row.task.config.batch_size for row in rows]
+        self._draws = StackedDraws([row.order.draws for row in rows], sizes)
+        self._data, self._first, self._drift_first = self._gather_data()
+        self._weights = self._mean_weights(sizes)
+        self._parts: dict[str, tuple[list[Tensor], Tensor]] = {}
 
-        parts = [_tensors(task) for task in tasks]
-        self._offsets = np.cumsum([0, *(len(labels) for _, labels in parts[:-1])])
-        self._features = torch.cat([self._pad(features, dtype) for features, _ in parts])
-        self._labels = torch.cat([labels for _, labels in parts]).to(device)
-        sizes = [task.config.batch_size for task in tasks]
-        self._weights = torch.zeros(len(tasks), max(sizes), dtype=dtype, device=device)
-        for row, size in enumerate(sizes):
-            self._weights[row, :size] = 1.0 / size
-        self._held_out: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-
-    def advance(self, n_steps: Array, lr: Array, bucket_weights: Array) -> Series:
-        """Train each row for its `n_steps` (r,) steps at learning rates `lr` (r, W), or until it diverges."""
+    def advance(self, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> Window:
+        """Train each row for its `n_steps` (r,) steps, or until it diverges; see `Population.advance`."""
         width = int(n_steps.max())
-        indices, bucket_ids = self._draw(n_steps, bucket_weights)
-        measured = np.full((3, len(self.tasks), width), np.nan)
-        losses, done = [], np.zeros(len(self.tasks), dtype=np.int64)
-        alive = np.ones(len(self.tasks), dtype=bool)
-        means = np.full((len(self.tasks), width), np.nan)
+        indices, ids = self._draws.draw(bucket_weights, n_steps)
+        places = torch.from_numpy(self._places(indices)).to(self._network.device)
+        lr = self.spec.base_lr[:, :1] * lr_scale
+        series = np.full((4, len(self._rows), width), np.nan)
+        each = np.zeros((width, *self._weights.shape))
+        sampled = is_sampled(np.arange(width)[:, None], n_steps)
+        alive = n_steps > 0
         for offset in range(width):
             active = alive & (offset < n_steps)
             if not active.any():
                 break
-            batch = indices[offset].reshape(-1)
-            features = self._features.index_select(0, batch).view(*indices[offset].shape, -1)
-            labels = self._labels.index_select(0, batch).view(indices[offset].shape)
-            each = self.mlp.backward(features, labels, self._weights)
-            sampled = active & [is_sampled(offset, int(n)) for n in n_steps]
-            before = self.mlp.parameters.clone() if sampled.any() else None
-            self.optimizer.step(self.mlp.gradients, lr[:, offset], active)
-            if before is not None:
-                self._measure(before, sampled, measured[:, :, offset])
-            mean = (each * self._weights).sum(dim=1).double().cpu().numpy()
-            means[active, offset] = np.where(np.isfinite(mean), mean, np.inf)[active]
-            losses.append(each)
-            done += active
-            self.step += active
-            alive &= np.isfinite(mean) | ~active
-        norms, ratios, agreements = measured
-        return Series(means, norms, ratios, agreements, self._bucket_loss(losses, bucket_ids, means))
+            measured = series[1:, :, offset]
+            losses = self._train_step(places[offset], lr[:, offset], active, active & sampled[offset], measured)
+            each[offset] = losses.double().cpu().numpy()
+            self._step += active
+            means = (losses * self._weights).sum(dim=1).double().cpu().numpy()
+            finite = np.isfinite(means)
+            series[0, active, offset] = np.where(finite, means, np.inf)[active]
+            alive &= finite | ~active
+        return self._close(n_steps, indices, ids, each.transpose(1, 0, 2), series)
 
-    def held_out_loss(self, part: str) -> Array:
-        """(r,) mean loss on each row's `part`, "validation" or "test"."""
-        if part not in self._held_out:
-            self._held_out[part] = self._stack([getattr(task, part) for task in self.tasks])
-        features, labels, weights = self._held_out[part]
-        losses = self.mlp.losses(features, labels)
-        return np.asarray((losses * weights).sum(dim=1).double().cpu().numpy())
+    def _train_step(self, places: Tensor, lr: Array, active: Array, sampled: Array, measured: Array) -> Tensor:
+        """One step of the `active` rows: losses (r, B). Statistics of the `sampled` rows go to `measured` (3, r)."""
+        batch = [self._pick(values, places) for values in self._data]
+        losses = self._network.backward(batch, self._weights)
+        idle = np.flatnonzero(~active)
+        kept = [tensor[idle] for tensor in self._states()] if len(idle) else []
+        if sampled.any():
+            self._gradients.before_step(sampled, self._step)
+        self._optimizer.step(self._network.gradients, lr)
+        if sampled.any():
+            measured[:, sampled] = self._gradients.after_step()[:, sampled]
+        if len(idle):
+            for tensor, values in zip(self._states(), kept, strict=True):
+                tensor[idle] = values
+            self._optimizer.steps[idle] -= 1
+        return losses
+
+    def _close(self, n_steps: Array, indices: Array, ids: Array, each: Array, series: Array) -> Window:
+        """The window's telemetry; then the buckets of online rows are refreshed."""
+        losses, norms, ratios, agreements = series
+        bucket_loss = self._bucket_loss(ids, each, losses)
+        probes = {row: self._rows[row].task.probe for row in np.flatnonzero(n_steps)}
+        if any(probe is not None for probe in probes.values()):
+            on_probe = self._part("probe")
+            for row, probe in probes.items():
+                if probe is not None:
+                    mean = self._rows[row].order.bucket_means(on_probe[row, : len(probe)])
+                    bucket_loss[row] = np.where(np.isnan(mean), bucket_loss[row], mean)
+        for row, n in enumerate(n_steps):
+            if n:
+                size = self._rows[row].task.config.batch_size
+                sound = np.isfinite(losses[row])
+                self._rows[row].order.close_window(indices[row, sound, :size], each[row, sound, :size])
+        self._decision += n_steps > 0
+        return summarise(
+            self.spec,
+            self._step.copy(),
+            self._decision.copy(),
+            losses=losses,
+            grad_norms=norms,
+            update_ratios=ratios,
+            grad_agreements=agreements,
+            bucket_loss=bucket_loss,
+            validation_loss=np.full(len(self._rows), np.nan),
+        )
+
+    def counters(self) -> tuple[Array, Array]:
+        """Steps and decisions (r,) done so far."""
+        return self._step, self._decision
+
+    def try_out(self) -> None:
+        """Find gradients on a few examples, so that what cannot be stacked fails before the first step."""
+        places = torch.from_numpy(self._first[:, None] + np.zeros((1, 2), dtype=np.int64)).to(self._network.device)
+        weights = torch.ones(len(self._rows), 2).to(self._weights)
+        self._network.backward([self._pick(values, places) for values in self._data], weights)
+
+    def validation_loss(self) -> Array:
+        """(r,) mean loss of each row on its validation data."""
+        return self._mean_loss("validation")
+
+    def test_loss(self) -> Array:
+        """(r,) mean loss of each row on its test data."""
+        return self._mean_loss("test")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the rest of the runs depends on, copied."""
         return {
-            "parameters": self.mlp.parameters.clone(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step.copy(),
-            "last_gradient": self.last_gradient.clone(),
-            "last_gradient_step": self.last_gradient_step.copy(),
-            "draws": [draws.state_dict() for draws in self.draws],
+            "parameters": self._network.parameters.clone(),
+            "optimizer": self._optimizer.state_dict(),
+            "last_gradient": self._gradients.last.clone(),
+            "last_gradient_step": self._gradients.last_step.copy(),
+            "step": self._step.copy(),
+            "decision": self._decision.copy(),
+            "orders": [row.order.state_dict() for row in self._rows],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken, bit for bit."""
-        self.mlp.parameters.copy_(state["parameters"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"].copy()
-        self.last_gradient.copy_(state["last_gradient"])
-        self.last_gradient_step = state["last_gradient_step"].copy()
-        for draws, saved in zip(self.draws, state["draws"], strict=True):
-            draws.load_state_dict(saved)
+        self._network.parameters.copy_(state["parameters"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._gradients.last.copy_(state["last_gradient"])
+        self._gradients.last_step = state["last_gradient_step"].copy()
+        self._step, self._decision = state["step"].copy(), state["decision"].copy()
+        for row, saved in zip(self._rows, state["orders"], strict=True):
+            row.order.load_state_dict(saved)
 
-    def copy_row(self, row: int, source: Block, source_row: int) -> None:
-        """Let `row` stand where `source_row` of `source`, a run of the same task, stands."""
-        for mine, theirs in (
-            (self.mlp.parameters, source.mlp.parameters),
-            (self.optimizer.first, source.optimizer.first),
-            (self.optimizer.second, source.optimizer.second),
-            (self.last_gradient, source.last_gradient),
-        ):
-            if mine.shape[1] == 0 or theirs.shape[1] == 0:
-                continue  # no row of a block of SGD runs has a second moment
-            pairs = zip(self.mlp.row(mine, row), source.mlp.row(theirs, source_row), strict=True)
-            for (weight, bias), (their_weight, their_bias) in pairs:
-                weight.copy_(their_weight)
-                bias.copy_(their_bias)
-        self.step[row] = source.step[source_row]
-        self.optimizer.steps[row] = source.optimizer.steps[source_row]
-        self.last_gradient_step[row] = source.last_gradient_step[source_row]
-        self.draws[row].load_state_dict(source.draws[source_row].state_dict())
+    def row_state(self, row: int) -> dict[str, Any]:
+        """Where one row stands, without the padding of this block."""
+        flats = [self._network.parameters, *self._optimizer.moments(), self._gradients.last]
+        return {
+            "tensors": [[part.clone() for part in self._network.row(flat, row)] for flat in flats],
+            "optimizer_steps": self._optimizer.steps[row],
+            "last_gradient_step": self._gradients.last_step[row],
+            "step": self._step[row],
+            "decision": self._decision[row],
+            "order": self._rows[row].order.state_dict(),
+        }
 
-    def _draw(self, n_steps: Array, bucket_weights: Array) -> tuple[Tensor, Array]:
-        """Rows of `_features` (W, r, B) for every step, and the bucket (W, r, B) of each, -1 for padding."""
-        shape = (int(n_steps.max()), *self._weights.shape)
-        indices = np.broadcast_to(self._offsets[:, None], shape).copy()
-        ids = np.full(shape, -1)
-        for row, (draws, n) in enumerate(zip(self.draws, n_steps, strict=True)):
-            if n > 0:
-                drawn, buckets = draws.draw(bucket_weights[row], int(n))
-                indices[:n, row, : drawn.shape[1]] += drawn
-                ids[:n, row, : drawn.shape[1]] = buckets
-        return torch.from_numpy(indices).to(self._device), ids
+    def load_row_state(self, row: int, state: dict[str, Any]) -> None:
+        """Let `row` stand where another row of the same task, perhaps of another block, stood."""
+        flats = [self._network.parameters, *self._optimizer.moments(), self._gradients.last]
+        for flat, parts in zip(flats, state["tensors"], strict=True):
+            for mine, theirs in zip(self._network.row(flat, row), parts, strict=True):
+                mine.copy_(theirs)
+        self._optimizer.steps[row] = state["optimizer_steps"]
+        self._gradients.last_step[row] = state["last_gradient_step"]
+        self._step[row], self._decision[row] = state["step"], state["decision"]
+        self._rows[row].order.load_state_dict(state["order"])
 
-    def _measure(self, before: Tensor, sampled: Array, out: Array) -> None:
-        """Gradient norm, |update| / |parameters| and cosine with the step before, of `sampled` rows (3, r)."""
-        gradient = self.mlp.gradients
-        update = self.mlp.parameters - before
-        squares = [values.square().sum(dim=1) for values in (gradient, update, before, self.last_gradient)]
-        product = (gradient * self.last_gradient).sum(dim=1)
-        norm, moved, size, last = (values.sqrt().double().cpu().numpy() for values in squares)
-        follows = self.last_gradient_step == self.step - 1
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cosine = product.double().cpu().numpy() / (np.maximum(norm, 1e-8) * np.maximum(last, 1e-8))
-            values = np.stack([norm, np.where(size > 0, moved / size, np.nan), np.where(follows, cosine, np.nan)])
-        kept = sampled & np.isfinite(norm)
-        out[:, kept] = values[:, kept]
-        if kept.all():
-            self.last_gradient.copy_(gradient)
-        else:
-            rows = torch.from_numpy(kept).to(self._device)
-            self.last_gradient[rows] = gradient[rows]
-        self.last_gradient_step[kept] = self.step[kept]
+    def _states(self) -> list[Tensor]:
+        """All that an optimizer step changes, as (r, ...) views."""
+        flats = [self._network.parameters, *self._optimizer.moments()]
+        return [view for flat in flats for view in self._network.layout.views(flat)]
 
-    def _bucket_loss(self, losses: list[Tensor], ids: Array, means: Array) -> Array:
+    def _gather_data(self) -> tuple[list[Tensor], Array, Array]:
+        """All rows' training data, one after another: where a row's begin, and those of before its drift.
+
+        Rows of one task share their data.
+        """
+        parts: list[tuple[Tensor, ...]] = []
+        begins: dict[int, int] = {}
+        size = 0
+        for row in self._rows:
+            for data in (row.task.train, row.task.drifted):
+                if data is not None and id(data) not in begins:
+                    assert isinstance(data, TensorDataset)
+                    begins[id(data)] = size
+                    size += len(data)
+                    parts.append(self._network.pad(data.tensors))
+        first = np.array([begins[id(row.task.train)] for row in self._rows])
+        drifted = [row.task.train if row.task.drifted is None else row.task.drifted for row in self._rows]
+        joined = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
+        return joined, first, np.array([begins[id(data)] for data in drifted])
+
+    def _places(self, indices: Array) -> Array:
+        """(W, r, B) places in `_data` of the examples (r, W, B) that the coming steps draw."""
+        steps = self._step[:, None] + np.arange(indices.shape[1])
+        until = np.array([row.task.drift_until for row in self._rows])
+        first = np.where(steps < until[:, None], self._drift_first[:, None], self._first[:, None])
+        return np.ascontiguousarray((indices + first[:, :, None]).transpose(1, 0, 2))
+
+    def _pick(self, values: Tensor, places: Tensor) -> Tensor:
+        return values.index_select(0, places.view(-1)).view(*places.shape, *values.shape[1:])
+
+    def _mean_weights(self, sizes: Sequence[int]) -> Tensor:
+        """(r, B) weights that make means over each row's own number of examples."""
+        weights = torch.zeros(len(sizes), max(sizes), dtype=self._network.dtype)
+        for row, size in enumerate(sizes):
+            weights[row, :size] = 1.0 / size
+        return weights.to(self._network.device)
+
+    def _part(self, name: str) -> Array:
+        """(r, V) losses on each row's held-out part of that name, or its probe; padding at the end."""
+        if name not in self._parts:
+            batches = [self._network.pad(_held(row.task, name)) for row in self._rows]
+            sizes = [len(batch[0]) for batch in batches]
+            joined = [
+                torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True) for tensors in zip(*batches, strict=True)
+            ]
+            self._parts[name] = joined, self._mean_weights(sizes)
+        batch, _ = self._parts[name]
+        return np.asarray(self._network.losses(batch).double().cpu().numpy())
+
+    def _mean_loss(self, name: str) -> Array:
+        losses = self._part(name)
+        _, weights = self._parts[name]
+        return np.asarray((losses * weights.double().cpu().numpy()).sum(axis=1))
+
+    def _bucket_loss(self, ids: Array, each: Array, losses: Array) -> Array:
         """(r, K) mean loss of the examples drawn from each bucket, over the steps whose loss was finite."""
-        rows, buckets = len(self.tasks), self.tasks[0].buckets.count
-        if not losses:
-            return np.full((rows, buckets), np.nan)
-        values = torch.stack(losses).double().cpu().numpy()
-        counted = (ids[: len(losses)] >= 0) & np.isfinite(means[:, : len(losses)]).T[:, :, None]
-        index = (np.arange(rows)[:, None] * buckets + ids[: len(losses)])[counted]
-        total = np.bincount(index, weights=values[counted], minlength=rows * buckets)
+        rows, buckets = self.spec.bucket_shares.shape
+        counted = (ids >= 0) & np.isfinite(losses)[:, :, None]
+        index = (ids + np.arange(rows)[:, None, None] * buckets)[counted]
+        total = np.bincount(index, weights=each[counted], minlength=rows * buckets)
         count = np.bincount(index, minlength=rows * buckets)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan).reshape(rows, buckets)
 
-    def _stack(self, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Batches padded to one: features (r, V, D), labels (r, V), and weights (r, V) that make a mean."""
-        longest = max(len(labels) for _, labels in batches)
-        dtype = self._features.dtype
-        features = torch.zeros(len(batches), longest, self.mlp.sizes[0], dtype=dtype)
-        labels = torch.zeros(len(batches), longest, dtype=torch.int64)
-        weights = torch.zeros(len(batches), longest, dtype=dtype)
-        for row, (x, y) in enumerate(batches):
-            features[row, : len(y), : x.shape[1]] = x
-            labels[row, : len(y)] = y
-            weights[row, : len(y)] = 1.0 / len(y)
-        return features.to(self._device), labels.to(self._device), weights.to(self._device)
 
-    def _pad(self, features: Tensor, dtype: torch.dtype) -> Tensor:
-        return nn.functional.pad(features.to(self._device, dtype), (0, self.mlp.sizes[0] - features.shape[1]))
-
-
-def _tensors(task: Task) -> tuple[Tensor, Tensor]:
-    """Features and labels of a task's training data; ValueError with the remedy if it is of another kind."""
-    if task.loss is not cross_entropy or not isinstance(task.train, TensorDataset) or len(task.train.tensors) != 2:
-        raise ValueError(
-            "a stacked task must be classification of a TensorDataset of features and labels by "
-            "rlsched.envs.tasks.task.cross_entropy: use TorchRun for others."
-        )
-    features, labels = task.train.tensors
-    return features, labels
+def _held(task: Task, name: str) -> Sequence[Tensor]:
+    if name != "probe":
+        part: Sequence[Tensor] = getattr(task, name)
+        return part
+    assert isinstance(task.train, TensorDataset)
+    index = torch.zeros(1, dtype=torch.int64) if task.probe is None else torch.from_numpy(task.probe)
+    return [values[index] for values in task.train.tensors]

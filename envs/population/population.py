@@ -2,72 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
+from rlsched import _check
 from rlsched.contract import Array, RunSpec, Window
-from rlsched.draws import BucketDraws
-from rlsched.envs.population.block import Block
-from rlsched.envs.population.stacked_mlp import MLPShape
+from rlsched.envs.data_order import DataOrder
+from rlsched.envs.population.block import Row, StackedBlock
+from rlsched.envs.population.eager_block import EagerBlock
+from rlsched.envs.population.network import Network
+from rlsched.envs.population.plan import CHUNK, MIN_MODULE_ROWS, Plan, blocks, plan_row
+from rlsched.envs.population.stacked_mlp import StackedMLP
+from rlsched.envs.population.stacked_module import StackedModule
 from rlsched.envs.tasks.task import Task
-from rlsched.envs.torch_run import run_seeds, run_spec
-from rlsched.telemetry import summarise
+from rlsched.envs.torch_run import TorchRun, run_seeds, run_spec
 
-CHUNK = 64
-"""Rows computed together at most."""
+UNSTACKABLE = ("refuse", "eager")
+
+
+class Block(Protocol):
+    """Some rows of a population; see `StackedBlock`."""
+
+    spec: RunSpec
+
+    def advance(self, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> Window: ...
+    def counters(self) -> tuple[Array, Array]: ...
+    def validation_loss(self) -> Array: ...
+    def test_loss(self) -> Array: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def row_state(self, row: int) -> dict[str, Any]: ...
+    def load_row_state(self, row: int, state: dict[str, Any]) -> None: ...
 
 
 class Population:
     """R runs, each with its own task, seed, learning rate, weights, batch size and horizon.
 
     Row r does what the `TorchRun` of the same task and seed does, to floating-point tolerance, and does not
-    depend on the other rows. Rows are computed in blocks of equal depth by batched operations. Classification
-    by multilayer perceptrons under SGD, Adam or AdamW can be stacked; other tasks are refused with the remedy.
+    depend on the other rows. Each row takes the fastest of three paths (see `paths`): multilayer perceptrons
+    are stacked by hand; other stateless modules by `torch.func`, with those of the same structure; where too few
+    rows share a structure, each is an eager loop. SGD, Adam and AdamW can be stacked.
 
     Args:
         tasks: R of them, all with the same number of buckets.
-        chunk: rows of a block at most.
-        device: where to compute.
+        chunk: rows computed together at most, at least 1.
+        device: where stacked rows are computed.
+        unstackable: what to do about a task that cannot be stacked: "refuse" it, or train it by an "eager" loop,
+            which is slow.
     """
 
     spec: RunSpec
 
-    def __init__(self, tasks: Sequence[Task], *, chunk: int = CHUNK, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        chunk: int = CHUNK,
+        device: str | torch.device = "cpu",
+        unstackable: str = "refuse",
+    ) -> None:
         if not tasks:
             raise ValueError("tasks must hold at least one task.")
         counts = {task.buckets.count for task in tasks}
         if len(counts) > 1:
             raise ValueError(f"tasks must have the same number of buckets, got {sorted(counts)}.")
         self.tasks = list(tasks)
-        self._chunk, self._device = chunk, torch.device(device)
+        self._chunk = _check.integer("chunk", chunk, 1)
+        self._device = torch.device(device)
+        self._unstackable = _check.choice("unstackable", unstackable, UNSTACKABLE)
 
     def reset(self, seeds: Sequence[int]) -> None:
-        """Start every run afresh: model, optimizer and data order of row r follow from its seed alone."""
-        models, draws, specs = [], [], []
+        """Start every run afresh: model, optimizer and data order of row r follow from its seed alone.
+
+        Raises:
+            ValueError: a task cannot be stacked, and `unstackable` is "refuse"; the message says why.
+        """
+        models, specs, plans = [], [], []
         for task, seed in zip(self.tasks, seeds, strict=True):
-            model_seed, draw_seed, _ = run_seeds(seed)
-            models.append(task.make_model(torch.Generator().manual_seed(model_seed)))
-            draws.append(BucketDraws(task.buckets, task.config.batch_size, draw_seed))
-            specs.append(run_spec(task, task.make_optimizer(models[-1])))
+            model = task.make_model(torch.Generator().manual_seed(run_seeds(seed)[0]))
+            optimizer = task.make_optimizer(model)
+            models.append(model)
+            specs.append(run_spec(task, optimizer))
+            plans.append(self._checked(plan_row(task, model, optimizer)))
         self.spec = RunSpec.stack(specs)
-        self._base_lr = self.spec.base_lr[:, 0]
-        shapes = [MLPShape.of(model) for model in models]
         self._rows: list[Array] = []
         self._blocks: list[Block] = []
-        for rows in _blocks_of(shapes, self._chunk):
+        self.paths = [plan.path for plan in plans]
+        """How each row is computed: "mlp", "module" or "eager"."""
+        self.reasons = [plan.reason for plan in plans]
+        """Why a row cannot be stacked; empty if it can."""
+        for rows in blocks(plans, self._chunk):
             self._rows.append(np.array(rows))
-            self._blocks.append(
-                Block(
-                    [self.tasks[r] for r in rows],
-                    [models[r] for r in rows],
-                    [draws[r] for r in rows],
-                    self._device,
-                )
-            )
-        self._decision = np.zeros(len(self.tasks), dtype=np.int64)
+            try:
+                self._blocks.append(self._make_block(rows, plans[rows[0]], models, specs, seeds))
+            except _CannotStack as error:
+                self._checked(Plan("eager", reason=str(error)))
+                self._blocks.append(self._eager(rows, seeds))
+                for row in rows:
+                    self.reasons[row] = str(error)
+            if isinstance(self._blocks[-1], EagerBlock):
+                for row in rows:
+                    self.paths[row] = "eager"
 
     def advance(self, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> Window:
         """Train row r for `n_steps[r]` steps; 0 leaves it as it is.
@@ -78,50 +118,40 @@ class Population:
             bucket_weights: (R, K) probability of drawing from each bucket.
 
         Returns:
-            the telemetry of these steps. A row ends its window at a loss that is not finite.
+            the telemetry of these steps; of a row that was left as it is, only `step` and `decision` mean
+            something. A row ends its window at a loss that is not finite.
         """
-        width, runs = max(1, int(n_steps.max())), len(self.tasks)
-        series = {
-            name: np.full((runs, width), np.nan)
-            for name in ("losses", "grad_norms", "update_ratios", "grad_agreements")
+        window = Window.opening(self.spec)
+        fields = {
+            field.name: getattr(window, field.name).copy()
+            for field in dataclasses.fields(Window)
+            if field.name != "spec"
         }
-        bucket_loss = np.full(self.spec.bucket_shares.shape, np.nan)
-        lr = self._base_lr[:, None] * lr_scale
         for rows, block in zip(self._rows, self._blocks, strict=True):
             if not n_steps[rows].any():
+                fields["step"][rows], fields["decision"][rows] = block.counters()
                 continue
-            measured = block.advance(n_steps[rows], lr[rows], bucket_weights[rows])
-            for name, values in series.items():
-                part = getattr(measured, name)
-                values[rows, : part.shape[1]] = part
-            bucket_loss[rows] = measured.bucket_loss
-        self._decision += n_steps > 0
-        return summarise(
-            self.spec,
-            self._gather(lambda block: block.step).astype(np.int64),
-            self._decision.copy(),
-            bucket_loss=bucket_loss,
-            validation_loss=np.full(runs, np.nan),
-            **series,
-        )
+            part = block.advance(n_steps[rows], lr_scale[rows], bucket_weights[rows])
+            for name, values in fields.items():
+                values[rows] = getattr(part, name)
+        return Window(spec=self.spec, **fields)
 
     def validation_loss(self) -> Array:
         """(R,) mean loss of each row on its validation data; not finite if it has diverged."""
-        return self._gather(lambda block: block.held_out_loss("validation"))
+        return self._gather(lambda block: block.validation_loss())
 
     def test_loss(self) -> Array:
         """(R,) mean loss of each row on its test data; for the evaluation alone."""
-        return self._gather(lambda block: block.held_out_loss("test"))
+        return self._gather(lambda block: block.test_loss())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the rest of the runs depends on, copied."""
-        return {"blocks": [block.state_dict() for block in self._blocks], "decision": self._decision.copy()}
+        return {"blocks": [block.state_dict() for block in self._blocks]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` of a population of the same tasks was taken, bit for bit."""
         for block, saved in zip(self._blocks, state["blocks"], strict=True):
             block.load_state_dict(saved)
-        self._decision = state["decision"].copy()
 
     def branch(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy the state of rows `sources` onto rows `targets`, pair by pair; a pair must be of one task.
@@ -136,26 +166,67 @@ class Population:
         for source, target in zip(sources, targets, strict=True):
             if self.tasks[source] is not self.tasks[target]:
                 raise ValueError(f"rows {source} and {target} are of different tasks: branch rows of one task.")
-            (from_block, from_row), (block, row) = where[source], where[target]
-            block.copy_row(row, from_block, from_row)
-            self._decision[target] = self._decision[source]
+        states = [where[source][0].row_state(where[source][1]) for source in sources]
+        for state, target in zip(states, targets, strict=True):
+            block, row = where[target]
+            block.load_row_state(row, state)
 
-    def _gather(self, read: Any) -> Array:
+    def _make_block(
+        self,
+        rows: list[int],
+        plan: Plan,
+        models: Sequence[nn.Module],
+        specs: Sequence[RunSpec],
+        seeds: Sequence[int],
+    ) -> Block:
+        few = plan.path == "module" and len(rows) < MIN_MODULE_ROWS
+        if plan.path == "eager" or plan.settings is None or few:
+            return self._eager(rows, seeds)
+        network: Network
+        mine = [models[row] for row in rows]
+        if plan.path == "mlp":
+            dtype = next(mine[0].parameters()).dtype
+            network = StackedMLP(mine, self.tasks[rows[0]].loss, dtype, self._device)
+        else:
+            network = StackedModule(mine, self.tasks[rows[0]].loss, self._device)
+        for position, model in enumerate(mine):
+            network.load(position, model)
+        members = [
+            Row(self.tasks[row], specs[row], DataOrder(self.tasks[row], run_seeds(seeds[row])[1])) for row in rows
+        ]
+        block = StackedBlock(members, network, plan.settings)
+        if plan.path == "module":
+            try:
+                block.try_out()
+            except (RuntimeError, NotImplementedError) as error:
+                raise _CannotStack(f"torch.vmap cannot batch it ({_first_line(error)})") from error
+        return block
+
+    def _eager(self, rows: list[int], seeds: Sequence[int]) -> EagerBlock:
+        runs = [TorchRun(self.tasks[row]) for row in rows]
+        for row, run in zip(rows, runs, strict=True):
+            run.reset(seeds[row])
+        return EagerBlock(runs)
+
+    def _checked(self, plan: Plan) -> Plan:
+        """`plan`, unless it is of a task that cannot be stacked and that is not wanted."""
+        if plan.reason and self._unstackable == "refuse":
+            raise ValueError(
+                f'the task cannot be stacked: {plan.reason}. Change that, or choose the slow path: '
+                'unstackable="eager".'
+            )
+        return plan
+
+    def _gather(self, read: Callable[[Block], Array]) -> Array:
         out = np.zeros(len(self.tasks))
         for rows, block in zip(self._rows, self._blocks, strict=True):
             out[rows] = read(block)
         return out
 
 
-def _blocks_of(shapes: Sequence[MLPShape], chunk: int) -> list[list[int]]:
-    """Rows in blocks of at most `chunk`: of one depth, similar size, and sorted by activation inside."""
-    depths: dict[int, list[int]] = {}
-    for row, shape in enumerate(shapes):
-        depths.setdefault(len(shape.sizes), []).append(row)
-    blocks = []
-    for rows in depths.values():
-        rows.sort(key=lambda row: shapes[row].sizes)
-        for start in range(0, len(rows), chunk):
-            block = rows[start : start + chunk]
-            blocks.append(sorted(block, key=lambda row: shapes[row].activation))
-    return blocks
+class _CannotStack(Exception):
+    """A trial step of a stack failed."""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

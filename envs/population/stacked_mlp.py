@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU)
+from rlsched.envs.population.heads import HEADS, Head
+from rlsched.envs.population.layout import Layout
+
+ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU)
+_FORWARD = (torch.relu, torch.tanh, torch.ops.aten.gelu, torch.ops.aten.silu)
+
+ALIGNMENT = 16
+"""Outputs are padded to multiples of this: matrix products and softmax over 10 columns take longer than over 16."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class MLPShape:
     """What an `nn.Sequential` of linear layers with one activation between them looks like.
 
     Attributes:
-        sizes: of the layers, inputs first, classes last.
+        sizes: of the layers, inputs first, outputs last.
         activation: index into `ACTIVATIONS`; 0 where there is no hidden layer.
     """
 
@@ -25,148 +33,125 @@ class MLPShape:
     activation: int
 
     @classmethod
-    def of(cls, model: nn.Module) -> MLPShape:
-        """The shape of `model`; ValueError, naming the layer and the remedy, if it is no such MLP."""
-        remedy = "use TorchRun for it"
-        if not isinstance(model, nn.Sequential) or len(model) % 2 == 0:
-            raise ValueError(f"model must be an nn.Sequential MLP, got {type(model).__name__}: {remedy}.")
-        others = list(model)[1::2]
-        for index, layer in enumerate(model):
-            wanted = (nn.Linear,) if index % 2 == 0 else ACTIVATIONS
-            if type(layer) not in wanted or (isinstance(layer, nn.Linear) and layer.bias is None):
-                names = " or ".join(kind.__name__ for kind in wanted)
-                raise ValueError(f"model[{index}] must be a {names} with bias, got {layer}: {remedy}.")
-            if isinstance(layer, nn.GELU) and layer.approximate != "none":
-                raise ValueError(f"model[{index}] must be the exact GELU, got {layer}: {remedy}.")
+    def of(cls, model: nn.Module) -> MLPShape | None:
+        """The shape of `model`, or None if it is no such MLP."""
+        if type(model) is not nn.Sequential or len(model) % 2 == 0:
+            return None
+        linears, others = list(model)[::2], list(model)[1::2]
+        if not all(_is_linear(layer) and layer.bias is not None for layer in linears):
+            return None
         kinds = {type(layer) for layer in others}
-        if len(kinds) > 1:
-            raise ValueError(f"model must have one kind of activation, got {len(kinds)}: {remedy}.")
-        linears = [layer for layer in model if isinstance(layer, nn.Linear)]
+        exact = all(getattr(layer, "approximate", "none") == "none" for layer in others)
+        if len(kinds) > 1 or not kinds <= set(ACTIVATIONS) or not exact:
+            return None
         sizes = (linears[0].in_features, *(layer.out_features for layer in linears))
         return cls(sizes, ACTIVATIONS.index(kinds.pop()) if kinds else 0)
 
 
 class StackedMLP:
-    """R multilayer perceptrons of equal depth, each of its own widths and activation.
+    """R multilayer perceptrons of equal depth, each of its own widths and activation: a `Network`.
 
     Narrow rows are padded with zero weights. A padded unit puts out zero and gets a zero gradient under every
     activation here (all map 0 to 0), so padding needs no masks, and a row computes what it would alone.
-    Parameters and gradients are one (R, M) tensor each, so that an optimizer step is a few passes over it.
 
     Args:
-        shapes: of each row, of one depth, rows of equal activation side by side.
+        models: of each row, for which `MLPShape.of` is known, of one depth; rows of equal activation side by side.
+        loss: of all rows; one of `HEADS`.
         dtype: of parameters and data.
         device: of the same.
     """
 
-    def __init__(self, shapes: Sequence[MLPShape], dtype: torch.dtype, device: torch.device) -> None:
-        self.shapes = list(shapes)
-        self.sizes = [max(shape.sizes[layer] for shape in shapes) for layer in range(len(shapes[0].sizes))]
+    def __init__(
+        self, models: Sequence[nn.Module], loss: Callable[..., Any], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        shapes = [shape for shape in map(MLPShape.of, models) if shape is not None]
+        self.shapes, self.dtype, self.device = list(shapes), dtype, device
+        sizes = [max(shape.sizes[layer] for shape in shapes) for layer in range(len(shapes[0].sizes))]
+        self.sizes = [sizes[0], *(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes[1:])]
+        parameters = [shape for a, b in itertools.pairwise(self.sizes) for shape in ((a, b), (1, b))]
+        self.layout = Layout(len(shapes), parameters)
+        self.parameters = self.layout.zeros(dtype, device)
+        self.gradients = self.layout.zeros(dtype, device)
+        views, gradients = self.layout.views(self.parameters), self.layout.views(self.gradients)
+        self._layers = list(zip(views[::2], views[1::2], gradients[::2], gradients[1::2], strict=True))
         self._segments = _segments([shape.activation for shape in shapes])
-        num_parameters = sum(a * b + b for a, b in itertools.pairwise(self.sizes))
-        self.parameters = torch.zeros(len(shapes), num_parameters, dtype=dtype, device=device)
-        self.gradients = torch.zeros_like(self.parameters)
-        classes = torch.tensor([shape.sizes[-1] for shape in shapes], device=device)
-        padded = torch.arange(self.sizes[-1], device=device) >= classes[:, None]
-        self._class_mask = torch.zeros(padded.shape, dtype=dtype, device=device)
-        self._class_mask = self._class_mask.masked_fill(padded, -torch.inf)[:, None]
+        self._head: Head = HEADS[loss]([shape.sizes[-1] for shape in shapes], self.sizes[-1], dtype, device)
+
+    def row(self, flat: Tensor, row: int) -> list[Tensor]:
+        """Weight (out, in) and bias (out,) of every layer of one row, padding cut off: views."""
+        views, cut = self.layout.views(flat), []
+        for layer, (inputs, outputs) in enumerate(itertools.pairwise(self.shapes[row].sizes)):
+            weight, bias = views[2 * layer], views[2 * layer + 1]
+            cut += [weight[row, :inputs, :outputs].T, bias[row, 0, :outputs]]
+        return cut
 
     def load(self, row: int, model: nn.Module) -> None:
-        """Copy the weights of `model`, an MLP of the row's shape, into `row`; the padding becomes zero."""
-        self.parameters[row] = 0.0
-        linears = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+        """Copy the weights of `model`, an MLP of the row's shape, into `row`."""
         with torch.no_grad():
-            for (weight, bias), layer in zip(self.row(self.parameters, row), linears, strict=True):
-                weight.copy_(layer.weight.T)
-                bias.copy_(layer.bias)
+            for mine, theirs in zip(self.row(self.parameters, row), model.parameters(), strict=True):
+                mine.copy_(theirs)
 
-    def store(self, row: int, model: nn.Module) -> None:
-        """The opposite of `load`."""
-        linears = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-        with torch.no_grad():
-            for (weight, bias), layer in zip(self.row(self.parameters, row), linears, strict=True):
-                layer.weight.copy_(weight.T)
-                layer.bias.copy_(bias)
+    def pad(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Features (n, D) and targets of a row, padded to the width of the stack."""
+        features, targets = tensors
+        features = nn.functional.pad(features.to(self.device, self.dtype), (0, self.sizes[0] - features.shape[1]))
+        floating = targets.is_floating_point()
+        return features, self._head.pad(targets.to(self.device, self.dtype if floating else torch.int64))
 
-    def row(self, flat: Tensor, row: int) -> list[tuple[Tensor, Tensor]]:
-        """Weight (in, out) and bias (out,) of every layer of one row of `flat` (R, M), padding cut off: views."""
-        sizes = itertools.pairwise(self.shapes[row].sizes)
-        return [
-            (weight[row, :inputs, :outputs], bias[row, 0, :outputs])
-            for (inputs, outputs), (weight, bias) in zip(sizes, self._views(flat), strict=True)
-        ]
+    def losses(self, batch: Sequence[Tensor]) -> Tensor:
+        """See `Network`."""
+        features, targets = batch
+        return self._head(self._forward(features)[0][-1], targets, False)[0]
 
-    def losses(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy (R, B), nats, of every row on its batch: features (R, B, D), labels (R, B)."""
-        return self._cross_entropy(self._forward(features)[-1], labels)[0]
-
-    def backward(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """Losses (R, B) as `losses`; `gradients` become those of each row's sum of weights (R, B) * losses."""
-        *hidden, logits = self._forward(features)
-        losses, delta = self._cross_entropy(logits, labels)
+    def backward(self, batch: Sequence[Tensor], weights: Tensor) -> Tensor:
+        """See `Network`."""
+        features, targets = batch
+        (*inputs, outputs), before = self._forward(features)
+        losses, delta = self._head(outputs, targets, True)
         delta *= weights[:, :, None]
-        views = list(zip(self._views(self.parameters), self._views(self.gradients), strict=True))
-        for layer in reversed(range(len(views))):
-            (weight, _), (weight_gradient, bias_gradient) = views[layer]
-            torch.bmm(hidden[layer].transpose(1, 2), delta, out=weight_gradient)
+        for layer in reversed(range(len(self._layers))):
+            weight, _, weight_gradient, bias_gradient = self._layers[layer]
+            torch.bmm(inputs[layer].transpose(1, 2), delta, out=weight_gradient)
             torch.sum(delta, dim=1, keepdim=True, out=bias_gradient)
             if layer > 0:
                 delta = torch.bmm(delta, weight.transpose(1, 2))
-                self._through_activation(delta, layer, hidden[layer])
+                delta = self._through_activation(delta, before[layer], inputs[layer])
         return losses
 
-    def _forward(self, features: Tensor) -> list[Tensor]:
-        """The input of every layer, and the logits (R, B, C)."""
-        values, self._before = [features], [features]
-        views = self._views(self.parameters)
-        for layer, (weight, bias) in enumerate(views):
-            output = torch.baddbmm(bias, values[-1], weight)
-            if layer < len(views) - 1:
-                self._before.append(output)
-                output = self._activate(output)
-            values.append(output)
-        return values
+    def _forward(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The input of every layer, the outputs (R, B, C) last; and the same before their activations."""
+        values, before = [features], [features]
+        for layer, (weight, bias, _, _) in enumerate(self._layers):
+            if layer == len(self._layers) - 1:
+                values.append(torch.baddbmm(self._head.bias(bias), values[-1], weight))
+            else:
+                before.append(torch.baddbmm(bias, values[-1], weight))
+                values.append(self._activate(before[-1]))
+        return values, before
 
     def _activate(self, values: Tensor) -> Tensor:
-        output = torch.empty_like(values)
+        parts = [_FORWARD[kind](values[start:stop]) for start, stop, kind in self._segments]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _through_activation(self, delta: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """`delta` times the derivative of the activation that took `before` to `after`."""
+        parts = []
         for start, stop, kind in self._segments:
-            part, out = values[start:stop], output[start:stop]
+            part, x, y = delta[start:stop], before[start:stop], after[start:stop]
             if kind == 0:
-                torch.clamp(part, min=0.0, out=out)
+                parts.append(torch.ops.aten.threshold_backward(part, y, 0))
             elif kind == 1:
-                torch.tanh(part, out=out)
+                parts.append(torch.ops.aten.tanh_backward(part, y))
+            elif kind == 2:
+                parts.append(torch.ops.aten.gelu_backward(part, x))
             else:
-                torch.ops.aten.gelu.out(part, out=out)
-        return output
+                parts.append(torch.ops.aten.silu_backward(part, x))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _through_activation(self, delta: Tensor, layer: int, output: Tensor) -> None:
-        """Multiply `delta` by the derivative of the activation that gave `output`, in place."""
-        for start, stop, kind in self._segments:
-            part, out = delta[start:stop], output[start:stop]
-            if kind == 0:
-                part.mul_(out > 0)
-            elif kind == 1:
-                part.mul_(1.0 - out.square())
-            else:
-                part.copy_(torch.ops.aten.gelu_backward(part, self._before[layer][start:stop]))
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (R, B) and their derivative with respect to the logits (R, B, C)."""
-        log_probabilities = torch.log_softmax(logits + self._class_mask, dim=2)
-        index = labels[:, :, None]
-        losses = -log_probabilities.gather(2, index)[:, :, 0]
-        delta = log_probabilities.exp_()
-        delta.scatter_add_(2, index, torch.full_like(index, -1, dtype=delta.dtype))
-        return losses, delta
-
-    def _views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Weights (R, in, out) and biases (R, 1, out) of every layer, as views of `flat` (R, M)."""
-        views, start, rows = [], 0, len(flat)
-        for inputs, outputs in itertools.pairwise(self.sizes):
-            middle, end = start + inputs * outputs, start + inputs * outputs + outputs
-            views.append((flat[:, start:middle].view(rows, inputs, outputs), flat[:, None, middle:end]))
-            start = end
-        return views
+def _is_linear(layer: nn.Module) -> bool:
+    """Whether it computes what `nn.Linear` does, perhaps as a subclass with other initial weights."""
+    return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
 
 
 def _segments(kinds: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""SGD with momentum, Adam and AdamW over stacked parameters, each row with its own settings."""
+"""SGD with momentum, Adam and AdamW over stacked parameters."""
 
 from __future__ import annotations
 
@@ -11,129 +11,134 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from rlsched.contract import Array, State
+from rlsched.envs.population.layout import Layout
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Settings of one row, read from a torch optimizer.
+    """Settings read from a torch optimizer, without its learning rate. Rows of one stack have equal ones.
 
-    SGD is written in Adam's form: its momentum buffer is the first moment, the second moment stays 1.
+    Attributes:
+        adaptive: whether it is of Adam's kind.
+        first_decay: SGD's momentum, or Adam's first beta.
+        second_decay: Adam's second beta.
+        eps: Adam's.
+        nesterov: of SGD.
+        decay: weight decay.
+        decoupled: whether the decay is AdamW's.
     """
 
     adaptive: bool
     first_decay: float
-    first_gain: float
     second_decay: float
     eps: float
-    nesterov: float
-    coupled_decay: float
-    decoupled_decay: float
+    nesterov: bool
+    decay: float
+    decoupled: bool
 
     @classmethod
-    def of(cls, optimizer: Optimizer) -> OptimizerSettings:
-        """The settings of `optimizer`; ValueError with the remedy for one that cannot be stacked."""
-        remedy = "use TorchRun for it"
+    def of(cls, optimizer: Optimizer) -> OptimizerSettings | str:
+        """The settings of `optimizer`, or why it cannot be stacked."""
         if type(optimizer) not in (SGD, Adam, AdamW) or len(optimizer.param_groups) != 1:
             found = f"{type(optimizer).__name__} with {len(optimizer.param_groups)} parameter groups"
-            raise ValueError(
-                f"optimizer must be SGD, Adam or AdamW with one parameter group, got {found}: {remedy}."
-            )
+            return f"its optimizer is not SGD, Adam or AdamW with one parameter group, but {found}"
         (group,) = optimizer.param_groups
-        refused = [name for name in ("maximize", "amsgrad") if group.get(name)]
-        if refused:
-            raise ValueError(f"optimizer must not use {refused[0]}: {remedy}.")
-        if isinstance(optimizer, SGD):
-            if group["dampening"]:
-                raise ValueError(f"optimizer must not use dampening, got {group['dampening']}: {remedy}.")
-            momentum = float(group["momentum"])
-            return cls(
-                False, momentum, 1.0, 1.0, 0.0, momentum if group["nesterov"] else 0.0, group["weight_decay"], 0.0
-            )
-        first, second = group["betas"]
-        decoupled = isinstance(optimizer, AdamW)
+        for name in ("maximize", "amsgrad", "dampening"):
+            if group.get(name):
+                return f"its optimizer uses {name}"
         decay = float(group["weight_decay"])
-        return cls(
-            True,
-            first,
-            1.0 - first,
-            second,
-            group["eps"],
-            0.0,
-            0.0 if decoupled else decay,
-            decay if decoupled else 0.0,
-        )
+        if isinstance(optimizer, SGD):
+            return cls(False, float(group["momentum"]), 0.0, 0.0, bool(group["nesterov"]), decay, False)
+        first, second = (float(beta) for beta in group["betas"])
+        return cls(True, first, second, float(group["eps"]), False, decay, isinstance(optimizer, AdamW))
 
 
 class StackedOptimizer:
-    """One optimizer step for every row of (R, M) parameters, in a few passes over them.
+    """One optimizer step for every row, in a few passes over flat parameters.
 
-    With g the gradient, k the row's steps so far and the row's settings (Kingma and Ba 2015, arXiv:1412.6980;
-    Loshchilov and Hutter 2019, arXiv:1711.05101; torch's SGD),
+    With g the gradient and k the row's steps so far (Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and
+    Hutter 2019, arXiv:1711.05101; torch's SGD),
 
-        w <- w - lr * decoupled_decay * w,   g <- g + coupled_decay * w
-        m <- first_decay * m + first_gain * g,   v <- second_decay * v + (1 - second_decay) * g^2
-        w <- w - lr / (1 - first_decay^k) * m / (sqrt(v / (1 - second_decay^k)) + eps)
+        SGD:   m <- momentum * m + g,   w <- w - lr * m          (Nesterov: lr * (g + momentum * m))
+        Adam:  m <- b1 * m + (1 - b1) * g,   v <- b2 * v + (1 - b2) * g^2
+               w <- w - lr / (1 - b1^k) * m / (sqrt(v / (1 - b2^k)) + eps)
 
-    without the bias corrections for SGD, whose v stays 1, and with g + momentum * m for m where it is Nesterov's.
+    after g <- g + decay * w, or w <- w - lr * decay * w where the decay is decoupled. Only the learning rate and
+    the bias corrections differ by row: they alone are applied parameter by parameter.
 
     Args:
-        settings: of each row.
-        parameters: (R, M), updated in place.
+        settings: of all rows.
+        layout: of the flat tensors.
+        parameters: flat, updated in place.
     """
 
-    def __init__(self, settings: Sequence[OptimizerSettings], parameters: Tensor) -> None:
-        self._parameters = parameters
-        self._settings = {
-            name: np.array([getattr(row, name) for row in settings], dtype=np.float64)
-            for name in OptimizerSettings.__dataclass_fields__
-        }
+    def __init__(self, settings: OptimizerSettings, layout: Layout, parameters: Tensor) -> None:
+        self._settings, self._parameters = settings, parameters
+        self._views = layout.views(parameters)
         self.first = torch.zeros_like(parameters)
-        self._adaptive = self._settings["adaptive"] > 0
-        self.second = torch.zeros_like(parameters) if self._adaptive.any() else torch.zeros(len(parameters), 0)
-        self.second[torch.from_numpy(~self._adaptive)] = 1.0
-        self.steps = np.zeros(len(settings), dtype=np.int64)
+        self.second = torch.zeros_like(parameters) if settings.adaptive else parameters.new_zeros(0)
+        self._scratch = torch.empty_like(parameters) if settings.adaptive else parameters.new_zeros(0)
+        self._scratch_views = layout.views(self._scratch) if settings.adaptive else []
+        self.steps = np.zeros(layout.rows, dtype=np.int64)
 
-    def step(self, gradients: Tensor, lr: Array, active: Array) -> None:
-        """Update the `active` (R,) rows with learning rates `lr` (R,); the others stay bit-equal."""
-        rows, weights = self._settings, self._parameters
-        self.steps += active
-        decay = np.where(active, rows["coupled_decay"], 0.0)
-        if decay.any():
-            gradients = gradients + self._column(decay) * weights
-        if rows["decoupled_decay"].any():
-            weights.mul_(self._column(np.where(active, 1.0 - lr * rows["decoupled_decay"], 1.0)))
-        self.first.mul_(self._column(np.where(active, rows["first_decay"], 1.0)))
-        self.first.addcmul_(gradients, self._column(np.where(active, rows["first_gain"], 0.0)))
+    def moments(self) -> list[Tensor]:
+        """The flat tensors of its state."""
+        return [self.first, self.second] if self._settings.adaptive else [self.first]
+
+    def step(self, gradients: Tensor, lr: Array) -> None:
+        """Update every row with its `lr` (r,). `gradients` are flat, and may be overwritten."""
+        settings = self._settings
+        self.steps += 1
+        if settings.decay and settings.decoupled:
+            for view, factor in zip(self._views, self._columns(1.0 - lr * settings.decay), strict=True):
+                view.mul_(factor)
+        elif settings.decay:
+            gradients.add_(self._parameters, alpha=settings.decay)
+        if settings.adaptive:
+            self._adam(gradients, lr)
+        else:
+            self._sgd(gradients, lr)
+
+    def _sgd(self, gradients: Tensor, lr: Array) -> None:
+        momentum = self._settings.first_decay
+        torch.add(gradients, self.first, alpha=momentum, out=self.first)
         direction = self.first
-        if rows["nesterov"].any():
-            direction = torch.where(
-                self._column(rows["nesterov"]) > 0,
-                gradients + self._column(rows["nesterov"]) * direction,
-                direction,
-            )
-        count = np.maximum(self.steps, 1)
-        rate = np.where(active, lr, 0.0)
-        if not self._adaptive.any():
-            weights.addcmul_(direction, self._column(-rate))
-            return
-        self.second.mul_(self._column(np.where(active, rows["second_decay"], 1.0)))
-        gain = self._column(np.where(active, 1.0 - rows["second_decay"], 0.0))
-        self.second.addcmul_(gradients * gain, gradients)
-        first_correction = np.where(self._adaptive, 1.0 - rows["first_decay"] ** count, 1.0)
-        second_correction = np.where(self._adaptive, 1.0 - rows["second_decay"] ** count, 1.0)
-        denominator = self.second.sqrt().div_(self._column(np.sqrt(second_correction)))
-        denominator.add_(self._column(rows["eps"]))
-        weights.addcdiv_(direction * self._column(-rate / first_correction), denominator)
+        if self._settings.nesterov:
+            direction = gradients.add_(self.first, alpha=momentum)
+        self._move(direction, -lr)
+
+    def _adam(self, gradients: Tensor, lr: Array) -> None:
+        settings = self._settings
+        self.first.lerp_(gradients, 1.0 - settings.first_decay)
+        self.second.mul_(settings.second_decay).addcmul_(gradients, gradients, value=1.0 - settings.second_decay)
+        second_correction = np.sqrt(1.0 - settings.second_decay**self.steps)
+        torch.sqrt(self.second, out=self._scratch)
+        # (sqrt(v) / c + eps) * c, so that one pass over all elements less is needed.
+        for view, eps in zip(self._scratch_views, self._columns(settings.eps * second_correction), strict=True):
+            view.add_(eps)
+        torch.div(self.first, self._scratch, out=self._scratch)
+        self._move(self._scratch, -lr * second_correction / (1.0 - settings.first_decay**self.steps))
+
+    def _move(self, direction: Tensor, rate: Array) -> None:
+        start = 0
+        for view, column in zip(self._views, self._columns(rate), strict=True):
+            end = start + view.numel()
+            view.addcmul_(direction[start:end].view(view.shape), column)
+            start = end
+
+    def _columns(self, values: Array) -> list[Tensor]:
+        """`values` (r,) shaped to multiply each (r, ...) parameter."""
+        column = torch.from_numpy(values).to(self._parameters)
+        return [column.view(-1, *[1] * (view.ndim - 1)) for view in self._views]
 
     def state_dict(self) -> State:
         """Moments and step counts of all rows, copied."""
-        return {"first": self.first.clone(), "second": self.second.clone(), "steps": self.steps.copy()}
+        return {"moments": [moment.clone() for moment in self.moments()], "steps": self.steps.copy()}
 
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` gave."""
-        self.first.copy_(state["first"])
-        self.second.copy_(state["second"])
+        for mine, saved in zip(self.moments(), state["moments"], strict=True):
+            mine.copy_(saved)
         self.steps = state["steps"].copy()
 
-    def _column(self, values: Array) -> Tensor:
-        return torch.from_numpy(values).to(self._parameters)[:, None]
+

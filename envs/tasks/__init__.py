@@ -1,7 +1,53 @@
 """Families of training tasks."""
 
+from rlsched.envs.tasks.autoencoder import Autoencoder, AutoencoderConfig
+from rlsched.envs.tasks.characters import Characters, CharactersConfig
 from rlsched.envs.tasks.digits import Digits, DigitsConfig
+from rlsched.envs.tasks.digits_cnn import DigitsCNN, DigitsCNNConfig
+from rlsched.envs.tasks.load import load_task
+from rlsched.envs.tasks.mixture import Mixture
+from rlsched.envs.tasks.modular import Modular, ModularConfig
+from rlsched.envs.tasks.parity import Parity, ParityConfig
+from rlsched.envs.tasks.quadratics import Quadratics, QuadraticsConfig
+from rlsched.envs.tasks.registry import FAMILIES, FieldRange, broad, describe, quick
+from rlsched.envs.tasks.signals import Signals, SignalsConfig
 from rlsched.envs.tasks.tabular import Tabular, TabularConfig
 from rlsched.envs.tasks.task import Task, TaskConfig, TaskFamily
+from rlsched.envs.tasks.teacher import Teacher, TeacherConfig
+from rlsched.envs.tasks.user import UserConfig, UserFamily, UserTask
 
-__all__ = ["Digits", "DigitsConfig", "Tabular", "TabularConfig", "Task", "TaskConfig", "TaskFamily"]
+__all__ = [
+    "FAMILIES",
+    "Autoencoder",
+    "AutoencoderConfig",
+    "Characters",
+    "CharactersConfig",
+    "Digits",
+    "DigitsCNN",
+    "DigitsCNNConfig",
+    "DigitsConfig",
+    "FieldRange",
+    "Mixture",
+    "Modular",
+    "ModularConfig",
+    "Parity",
+    "ParityConfig",
+    "Quadratics",
+    "QuadraticsConfig",
+    "Signals",
+    "SignalsConfig",
+    "Tabular",
+    "TabularConfig",
+    "Task",
+    "TaskConfig",
+    "TaskFamily",
+    "Teacher",
+    "TeacherConfig",
+    "UserConfig",
+    "UserFamily",
+    "UserTask",
+    "broad",
+    "describe",
+    "load_task",
+    "quick",
+]

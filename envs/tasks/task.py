@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,12 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
 from rlsched import Buckets, _check
+from rlsched.contract import Array
+from rlsched.envs.tasks.optimizers import OPTIMIZERS
+
+BUCKETINGS = ("difficulty", "domain", "online")
+
+ConfigT = TypeVar("ConfigT", bound="TaskConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +32,16 @@ class TaskConfig:
         num_steps: optimizer steps of the run.
         num_decisions: decisions after the opening.
         batch_size: examples per step.
-        optimizer: "sgd" (momentum 0.9), "adam" or "adamw".
+        optimizer: one of `optimizers`.
         base_lr: the base learning rate, however misjudged.
         curriculum: whether bucket weights act in this task.
         feedback: whether validation losses are reported to the policy.
         batch_size_known: whether the policy is told the batch size; a user's scheduler may not be.
-        num_buckets: buckets by difficulty.
+        num_buckets: buckets K.
+        bucket_by: what makes a bucket: "difficulty" (scores before the run), "domain" (where examples come
+            from), or "online" (the running loss of each example, see `rlsched.OnlineBuckets`).
+        probed: whether bucket losses are measured on a fixed probe of each bucket at every decision, or are
+            those of the examples that were drawn.
     """
 
     data_seed: int
@@ -43,15 +54,24 @@ class TaskConfig:
     feedback: bool = False
     batch_size_known: bool = True
     num_buckets: int = 4
+    bucket_by: str = "difficulty"
+    probed: bool = False
+
+    shared: ClassVar[tuple[str, ...]] = ("num_steps", "num_decisions", "batch_size", "optimizer")
+    """Settings in which runs must agree to be computed together without waste."""
+
+    optimizers: ClassVar[Collection[str]] = tuple(OPTIMIZERS)
+    """What `optimizer` may be."""
 
     def __post_init__(self) -> None:
         _check.integer("data_seed", self.data_seed, 0)
         _check.integer("num_steps", self.num_steps, 2)
         _check.integer("num_decisions", self.num_decisions, 1, self.num_steps - 1)
         _check.integer("batch_size", self.batch_size, 1)
-        _check.choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check.choice("optimizer", self.optimizer, self.optimizers)
         _check.real("base_lr", self.base_lr, 0.0)
         _check.integer("num_buckets", self.num_buckets, 1)
+        _check.choice("bucket_by", self.bucket_by, BUCKETINGS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +86,16 @@ class Task:
         train: map-style data set.
         validation: batch for the reward and the optional feedback.
         test: batch for the evaluation alone.
-        buckets: partition of `train`.
+        buckets: partition of `train`; the first one, if it is refreshed during the run.
+        online: whether the partition is refreshed at every decision, as `rlsched.OnlineBuckets` does.
+        probe: (P,) training examples on which bucket losses are measured at every decision; None: on the
+            examples drawn.
+        drifted: what `train` is before step `drift_until`, example by example: the distribution shifts
+            during the run. None: it does not.
+        drift_until: step from which on `train` itself is in use.
+
+    Raises:
+        ValueError: the data are smaller than a batch, not finite, or not those that the buckets partition.
     """
 
     config: TaskConfig
@@ -77,63 +106,79 @@ class Task:
     validation: Any
     test: Any
     buckets: Buckets
+    online: bool = False
+    probe: Array | None = None
+    drifted: Dataset[Any] | None = None
+    drift_until: int = 0
+
+    def __post_init__(self) -> None:
+        size = len(self.train)  # type: ignore[arg-type]
+        if size < self.config.batch_size:
+            raise ValueError(
+                f"train must hold at least a batch of {self.config.batch_size} examples, has {size}: "
+                "lower batch_size."
+            )
+        if size != len(self.buckets):
+            raise ValueError(
+                f"buckets must have one entry per training example ({size}), has {len(self.buckets)}."
+            )
+        if self.drifted is not None and len(self.drifted) != size:  # type: ignore[arg-type]
+            raise ValueError(f"drifted must have as many examples as train ({size}).")
+        for name in ("train", "drifted", "validation", "test"):
+            for values in _tensors(getattr(self, name)):
+                if len(values) == 0:
+                    raise ValueError(f"{name} is empty: give it at least one example.")
+                if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                    raise ValueError(f"{name} must be finite, holds NaN or inf: clean the data first.")
 
 
-class TaskFamily(Protocol):
+class TaskFamily(ABC):
     """A distribution of tasks."""
 
-    @property
-    def num_buckets(self) -> int:
-        """Buckets K of every task of the family."""
-        ...
+    num_buckets: int
+    """Buckets K of every task of the family."""
 
+    config_type: ClassVar[type[TaskConfig]] = TaskConfig
+    """Type of the settings that `sample` draws and `build` takes."""
+
+    @abstractmethod
     def sample(self, rng: np.random.Generator) -> TaskConfig:
         """Settings of one task, drawn from `rng` alone."""
-        ...
 
+    @abstractmethod
     def build(self, config: TaskConfig) -> Task:
         """The task; the same one for the same settings."""
-        ...
+
+    def builds(self, config: TaskConfig) -> bool:
+        """Whether `config` is one of this family's."""
+        return isinstance(config, self.config_type)
+
+    def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
+        """Settings of one task that can be computed together with `first`, a task of this family.
+
+        It draws from `rng` what `sample` does, and then agrees with `first` in `shared`.
+        """
+        return dataclasses.replace(self.sample(rng), **{name: getattr(first, name) for name in first.shared})
 
 
-def make_optimizer(config: TaskConfig, model: nn.Module) -> Optimizer:
-    """The optimizer that `config` names, at its base learning rate."""
-    return OPTIMIZERS[config.optimizer](model.parameters(), config.base_lr)
+def expect(config: TaskConfig, kind: type[ConfigT]) -> ConfigT:
+    """`config` if it is a `kind`, for the `build` of a family.
 
-
-OPTIMIZERS: dict[str, Callable[[Any, float], Optimizer]] = {
-    # Fused steps are about three times as fast as the default ones on networks of this size.
-    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9, fused=True),
-    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, fused=True),
-    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, fused=True),
-}
-
-
-def mlp(sizes: list[int], activation: type[nn.Module], generator: torch.Generator) -> nn.Sequential:
-    """A multilayer perceptron with torch's default initialisation, drawn from `generator`.
-
-    Weights and biases of a layer with n inputs are uniform in [-1/sqrt(n), 1/sqrt(n)].
+    Raises:
+        TypeError: it is of another type.
     """
-    layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-        for parameter in layer.parameters():
-            nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
-        layers += [layer, activation()]
-    return nn.Sequential(*layers[:-1])
+    if not isinstance(config, kind):
+        raise TypeError(
+            f"config must be of type {kind.__name__}, got {type(config).__name__}: "
+            "build a task with the family that its settings were drawn by."
+        )
+    return config
 
 
-def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Per-example cross-entropy (B,), nats."""
-    features, labels = batch
-    return nn.functional.cross_entropy(model(features), labels, reduction="none")
-
-
-def tensors(features: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """A classification batch: float32 features, int64 labels."""
-    return torch.tensor(features, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64)
-
-
-def dataset(features: np.ndarray, labels: np.ndarray) -> TensorDataset:
-    """The same as a map-style data set."""
-    return TensorDataset(*tensors(features, labels))
+def _tensors(part: Any) -> list[Tensor]:
+    """The tensors of a batch or data set, as far as they can be seen without drawing examples."""
+    if isinstance(part, TensorDataset):
+        return list(part.tensors)
+    if isinstance(part, Tensor):
+        return [part]
+    return [values for values in part if isinstance(values, Tensor)] if isinstance(part, (tuple, list)) else []

@@ -5,77 +5,61 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
-from gymnasium.utils import seeding
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlsched import _check, observation
 from rlsched.contract import Array
-from rlsched.envs.tasks import TaskFamily
-from rlsched.envs.vector.lockstep import Lockstep
+from rlsched.envs.tasks.task import TaskFamily
+from rlsched.envs.vector.slots import Slots
 from rlsched.policy import PolicyInterface
 
 
 class PopulationVecEnv(VecEnv):
     """Training runs as a stable-baselines3 `VecEnv`, computed in groups.
 
-    Slot i with seed s plays the episodes that a `TrainingScheduleEnv` seeded with s would, except that all
-    slots of a group have the numbers of steps and decisions of the group's first: see `Lockstep`. Slots reset
-    themselves, as the library wants it: `infos` hold `terminal_observation` and, as its `Monitor` does,
-    `episode`. Nothing is truncated.
+    Slot i with seed s plays the episodes that a `TrainingScheduleEnv` seeded with s would, except that the tasks of
+    a group can be computed together: see `Lockstep`. Slots reset themselves, as the library wants it: `infos` hold
+    `terminal_observation` and, as its `Monitor` does, `episode`; `reset_infos` those of the episode begun.
+    Nothing is truncated.
 
-    Args:
-        tasks: the family that tasks are drawn from; tasks must be ones a `Population` can stack.
-        interface: observation and action decoding.
-        num_envs: slots.
-        group_size: slots computed together; every group draws its own numbers of steps and decisions.
+    The arguments are those of `Slots`.
     """
 
-    def __init__(self, tasks: TaskFamily, interface: PolicyInterface, num_envs: int, group_size: int = 16) -> None:
-        _check.integer("num_envs", num_envs, 1)
-        _check.integer("group_size", group_size, 1)
-        low, high = observation.bounds(tasks.num_buckets)
-        action_space = spaces.Box(-1.0, 1.0, (1 + tasks.num_buckets,), dtype=np.float32)
-        super().__init__(num_envs, spaces.Box(low, high, dtype=np.float32), action_space)
-        starts = range(0, num_envs, group_size)
-        self._groups = [slice(start, min(start + group_size, num_envs)) for start in starts]
-        self._cores = [Lockstep(tasks, interface, group.stop - group.start) for group in self._groups]
-        self._rngs = [seeding.np_random(None)[0] for _ in range(num_envs)]
+    def __init__(
+        self,
+        tasks: TaskFamily,
+        interface: PolicyInterface,
+        num_envs: int,
+        group_size: int = 32,
+        unstackable: str = "refuse",
+    ) -> None:
+        self._slots = Slots(tasks, interface, num_envs, group_size, unstackable)
+        super().__init__(num_envs, self._slots.observation_space, self._slots.action_space)
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
 
     def reset(self) -> Array:
         """Begin anew in every slot, with the seeds given since the last reset; (R, F + K * B) observations."""
-        for slot, seed in enumerate(self._seeds):
-            if seed is not None:
-                self._rngs[slot] = seeding.np_random(seed)[0]
+        observations, self.reset_infos = self._slots.reset(self._seeds)
         self._reset_seeds()
         self._returns[:], self._lengths[:] = 0.0, 0
-        seen = []
-        for group, core in zip(self._groups, self._cores, strict=True):
-            observations, self.reset_infos[group] = core.reset(self._rngs[group])
-            seen.append(observations)
-        return np.concatenate(seen)
+        return observations
 
     def step_async(self, actions: Array) -> None:
         """Keep (R, 1 + K) actions for `step_wait`."""
-        self._actions = np.asarray(actions, dtype=np.float64)
-        if self._actions.shape != (self.num_envs, *(self.action_space.shape or ())):
-            raise ValueError(f"actions must have shape ({self.num_envs}, 1 + K), got {self._actions.shape}.")
+        self._actions = actions
 
     def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
         """Observations, rewards (R,), dones (R,) and infos of the actions given."""
-        parts = [core.step(self._actions[group]) for group, core in zip(self._groups, self._cores, strict=True)]
-        rewards = np.concatenate([part.rewards for part in parts])
-        dones = np.concatenate([part.terminated for part in parts])
-        final = np.concatenate([part.final for part in parts])
-        infos = [info for part in parts for info in part.infos]
-        self._returns += rewards
+        moved = self._slots.step(self._actions)
+        dones, infos = moved.terminated, moved.infos
+        self._returns += moved.rewards
         self._lengths += 1
         for slot in np.flatnonzero(dones):
-            infos[slot]["terminal_observation"] = final[slot]
+            infos[slot]["terminal_observation"] = moved.final[slot]
+            infos[slot]["TimeLimit.truncated"] = False
             infos[slot]["episode"] = {"r": float(self._returns[slot]), "l": int(self._lengths[slot])}
+            self.reset_infos[slot] = moved.reset_infos[slot]
         self._returns[dones], self._lengths[dones] = 0.0, 0
-        return np.concatenate([part.observations for part in parts]), rewards.astype(np.float32), dones, infos
+        return moved.observations, moved.rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
         """Nothing to release."""

@@ -1,0 +1,72 @@
+"""Losses with hand-written derivatives, for stacked multilayer perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlsched.envs.tasks.losses import cross_entropy, squared_error
+
+
+class CrossEntropy:
+    """`rlsched.envs.tasks.losses.cross_entropy` of R classifiers.
+
+    Args:
+        outputs: classes of each row.
+        width: outputs including padding, whose logits are held at minus infinity.
+        dtype: of the logits.
+        device: of the same.
+    """
+
+    def __init__(self, outputs: Sequence[int], width: int, dtype: torch.dtype, device: torch.device) -> None:
+        classes = torch.tensor(outputs, device=device)
+        padded = torch.arange(width, device=device) >= classes[:, None]
+        self._mask = torch.zeros(padded.shape, dtype=dtype, device=device).masked_fill(padded, -torch.inf)[:, None]
+
+    def pad(self, targets: Tensor) -> Tensor:
+        """Labels (n,), as they are."""
+        return targets
+
+    def bias(self, bias: Tensor) -> Tensor:
+        """The last layer's bias (R, 1, C) with the padding masked: cheaper than masking the logits."""
+        return bias + self._mask
+
+    def __call__(self, outputs: Tensor, targets: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+        """Losses (R, B) of logits (R, B, C) and labels (R, B), and, if asked for, their derivative (R, B, C)."""
+        log_probabilities = torch.log_softmax(outputs, dim=2)
+        index = targets[:, :, None]
+        losses = log_probabilities.gather(2, index)[:, :, 0].neg_()
+        if not gradient:
+            return losses, losses
+        delta = log_probabilities.exp_()
+        return losses, delta.scatter_add_(2, index, torch.full_like(index, -1, dtype=delta.dtype))
+
+
+class SquaredError:
+    """`rlsched.envs.tasks.losses.squared_error` of R regressions; the arguments are those of `CrossEntropy`."""
+
+    def __init__(self, outputs: Sequence[int], width: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._width = width
+        self._share = 1.0 / torch.tensor(outputs, dtype=dtype, device=device)[:, None]
+
+    def pad(self, targets: Tensor) -> Tensor:
+        """Targets (n, T) with zeros, which padded outputs meet exactly."""
+        return torch.nn.functional.pad(targets, (0, self._width - targets.shape[1]))
+
+    def bias(self, bias: Tensor) -> Tensor:
+        """The last layer's bias, as it is."""
+        return bias
+
+    def __call__(self, outputs: Tensor, targets: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+        """Losses (R, B) of outputs (R, B, T) and targets (R, B, T), and their derivative (R, B, T)."""
+        error = outputs - targets
+        losses = error.square().sum(dim=2) * self._share
+        return losses, error.mul_(2.0 * self._share[:, :, None]) if gradient else losses
+
+
+Head = CrossEntropy | SquaredError
+HEADS: dict[Callable[..., Any], type[Head]] = {cross_entropy: CrossEntropy, squared_error: SquaredError}
+"""By the loss of a task."""

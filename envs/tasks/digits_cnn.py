@@ -1,0 +1,64 @@
+"""Classification of scikit-learn's bundled digits by small convolutional networks."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from rlsched import _check
+from rlsched.envs.tasks.data import DataConfig, DataFamily, Pool, assemble
+from rlsched.envs.tasks.digits import load_digits
+from rlsched.envs.tasks.losses import cross_entropy
+from rlsched.envs.tasks.models import image_cnn
+from rlsched.envs.tasks.task import Task, TaskConfig, expect
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsCNNConfig(DataConfig):
+    """One task of digits as images (1, 8, 8).
+
+    Attributes:
+        channels: of the first convolution, in [1, 256]; the second has twice as many.
+    """
+
+    channels: int = 8
+
+    shared: ClassVar[tuple[str, ...]] = (*DataConfig.shared, "channels")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.integer("channels", self.channels, 1, 256)
+
+
+@dataclass(frozen=True)
+class DigitsCNN(DataFamily):
+    """Digits for convolutional networks: each task has its own data split, size of network and optimizer.
+
+    A step costs several times that of an MLP, so runs and batches are limited.
+    """
+
+    max_steps: int = 1000
+    max_batch: int = 128
+
+    reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.03, "adam": 0.01, "adamw": 0.01}
+    config_type: ClassVar = DigitsCNNConfig
+
+    def sample(self, rng: np.random.Generator) -> DigitsCNNConfig:
+        """Settings of one task."""
+        return DigitsCNNConfig(**self.common(rng), channels=int(rng.choice([4, 8, 16])))
+
+    def build(self, config: TaskConfig) -> Task:
+        """The task of `config`, a `DigitsCNNConfig`."""
+        config = expect(config, DigitsCNNConfig)
+        pixels, labels = load_digits()
+        return assemble(
+            config,
+            # One scale for all pixels: each by its own would blow up the ones that are nearly always black.
+            Pool((pixels / pixels.std()).reshape(-1, 1, 8, 8), labels, num_classes=10, standardise=False),
+            np.random.default_rng(config.data_seed),
+            make_model=functools.partial(image_cnn, config.channels, 10),
+            loss=cross_entropy,
+        )

@@ -1,0 +1,108 @@
+"""The families by name, and what each draws."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlsched import _check
+from rlsched.envs.tasks.autoencoder import Autoencoder
+from rlsched.envs.tasks.characters import Characters
+from rlsched.envs.tasks.digits import Digits
+from rlsched.envs.tasks.digits_cnn import DigitsCNN
+from rlsched.envs.tasks.mixture import Mixture
+from rlsched.envs.tasks.modular import Modular
+from rlsched.envs.tasks.parity import Parity
+from rlsched.envs.tasks.quadratics import Quadratics
+from rlsched.envs.tasks.signals import Signals
+from rlsched.envs.tasks.tabular import Tabular
+from rlsched.envs.tasks.task import TaskConfig, TaskFamily
+from rlsched.envs.tasks.teacher import Teacher
+
+# By cost: sequence models are 20 to 60 times as expensive as MLPs, convolutions 3 to 8 times. Parity and modular
+# addition are rare because nothing but learning by heart happens in many of their runs.
+_BROAD: dict[type[Any], float] = {
+    Digits: 6.0,
+    Tabular: 3.0,
+    Teacher: 6.0,
+    DigitsCNN: 2.0,
+    Signals: 4.0,
+    Characters: 1.0,
+    Parity: 1.0,
+    Modular: 1.0,
+    Autoencoder: 3.0,
+}
+
+
+def broad(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
+    """Every family but the quadratics, cheap and varied ones more often. See `DataFamily` for the arguments."""
+    families = [family(num_buckets=num_buckets, misjudged=misjudged) for family in _BROAD]
+    return Mixture(families, list(_BROAD.values()))
+
+
+def quick(num_buckets: int = 4, misjudged: float = 100.0) -> Digits:
+    """Short runs of small MLPs on digits: a policy is learned on them in minutes."""
+    return Digits(num_buckets=num_buckets, misjudged=misjudged, min_steps=60, max_steps=250, max_batch=64)
+
+
+FAMILIES: dict[str, Callable[..., TaskFamily]] = {
+    "digits": Digits,
+    "tabular": Tabular,
+    "teacher": Teacher,
+    "digits_cnn": DigitsCNN,
+    "signals": Signals,
+    "characters": Characters,
+    "parity": Parity,
+    "modular": Modular,
+    "autoencoder": Autoencoder,
+    "quadratics": Quadratics,
+    "broad": broad,
+    "quick": quick,
+}
+"""What makes each family; all take `num_buckets` and `misjudged`."""
+
+
+@dataclass(frozen=True)
+class FieldRange:
+    """What one setting was in the tasks that were drawn.
+
+    Attributes:
+        config: name of the type of the settings.
+        share: of the tasks drawn that were of this type, in (0, 1].
+        field: name of the setting.
+        values: "low to high" and the median of numbers, or how often each other value was drawn.
+    """
+
+    config: str
+    share: float
+    field: str
+    values: str
+
+
+def describe(family: TaskFamily, rng: np.random.Generator, count: int = 500) -> list[FieldRange]:
+    """The range of every setting in `count` tasks drawn from `family`, type by type of their settings."""
+    _check.integer("count", count, 1)
+    drawn: defaultdict[type[TaskConfig], list[TaskConfig]] = defaultdict(list)
+    for _ in range(count):
+        config = family.sample(rng)
+        drawn[type(config)].append(config)
+    return [
+        FieldRange(
+            kind.__name__, len(configs) / count, field.name, _summary([getattr(c, field.name) for c in configs])
+        )
+        for kind, configs in sorted(drawn.items(), key=lambda item: item[0].__name__)
+        for field in dataclasses.fields(kind)
+    ]
+
+
+def _summary(values: Sequence[Any]) -> str:
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        low, high = min(values), max(values)
+        return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}, median {np.median(values):.4g}"
+    counts = Counter(str(value) for value in values)
+    return ", ".join(f"{value} {count / len(values):.0%}" for value, count in sorted(counts.items()))

@@ -1,0 +1,256 @@
+"""Tasks of a user's own: one function that returns a model, data, a loss and an optimizer."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset, TensorDataset
+
+from rlsched import Buckets, OnlineBuckets, _check
+from rlsched.contract import Array
+from rlsched.envs.tasks.collate import collate
+from rlsched.envs.tasks.data import log_uniform
+from rlsched.envs.tasks.isolation import fresh_copy, own_randomness
+from rlsched.envs.tasks.task import Task, TaskConfig, TaskFamily, expect
+
+Data = Dataset[Any] | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UserTask:
+    """What a user's function returns.
+
+    Attributes:
+        model: a module, which is copied for each run and never changed, or a function of a `torch.Generator` that
+            returns a new one. The copies of a module get new weights by their layers' `reset_parameters`, as far
+            as they have any, unless `reset` is off.
+        train: map-style data set, or tensors with one entry per example.
+        validation: the same; it is evaluated in one batch.
+        loss: per-example losses (B,) of a model on a batch, as a `DataLoader` would collate it.
+        optimizer: of a model, at the learning rates meant for it.
+        num_steps: optimizer steps of a run, at least 2.
+        num_decisions: decisions after the opening, fewer than steps.
+        batch_size: examples per step.
+        test: as `validation`, for the evaluation alone. Default: half of the validation data, taken from them.
+        scores: (n,) difficulty of each training example, for buckets by difficulty.
+        buckets: of the training examples, if there are given ones. Without either they follow the losses.
+        reset: whether the weights of a `model` that is a module are drawn anew for each run.
+    """
+
+    model: nn.Module | Callable[[torch.Generator], nn.Module]
+    train: Data
+    validation: Data
+    loss: Callable[[nn.Module, Any], Tensor]
+    optimizer: Callable[[nn.Module], Optimizer]
+    num_steps: int
+    num_decisions: int = 20
+    batch_size: int = 32
+    test: Data | None = None
+    scores: Array | None = None
+    buckets: Buckets | None = None
+    reset: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserConfig(TaskConfig):
+    """One variation of a user's task. `base_lr` is that of the first parameter group; others keep their ratios.
+
+    Attributes:
+        function: name of the user's function.
+    """
+
+    function: str
+    optimizer: str = "user"
+
+    optimizers: ClassVar[tuple[str, ...]] = ("user",)
+
+
+class UserFamily(TaskFamily):
+    """Variations of one user's task: its seed, misjudged learning rates, feedback, curriculum and length.
+
+    The function is called once when the family is made, to see that what it returns can be trained, and once
+    more for every seed if it takes a `seed`. It may draw from the global generators of torch, NumPy and Python:
+    these are seeded for the call and restored after it.
+
+    Args:
+        function: of no argument, or of `seed`, an integer; returns a `UserTask`.
+        num_buckets: buckets K; those of `UserTask.buckets` have to be as many.
+        misjudged: largest factor between the base learning rate and the user's, in [1, 1e4].
+        stretch: largest factor between the number of steps and the user's, in [1, 100].
+
+    Raises:
+        TypeError, ValueError: the function or what it returns cannot be used; the message says why.
+    """
+
+    config_type: ClassVar = UserConfig
+
+    def __init__(
+        self,
+        function: Callable[..., UserTask],
+        num_buckets: int = 4,
+        misjudged: float = 100.0,
+        stretch: float = 1.0,
+    ) -> None:
+        self.num_buckets = _check.integer("num_buckets", num_buckets, 1, 1000)
+        self.misjudged = _check.real("misjudged", misjudged, 1.0, 1e4)
+        self.stretch = _check.real("stretch", stretch, 1.0, 100.0)
+        if not callable(function):
+            raise TypeError(f"function must be callable, got {type(function).__name__}.")
+        self.function = function
+        # Partial functions and other callables have no name of their own.
+        self.name = f"{function.__module__}:{getattr(function, '__qualname__', repr(function))}"
+        required = [name for name, p in inspect.signature(function).parameters.items() if p.default is p.empty]
+        self._seeded = "seed" in inspect.signature(function).parameters
+        if set(required) - {"seed"}:
+            raise TypeError(f"{self.name} must take no argument, or a seed alone, needs {', '.join(required)}.")
+        user = self._call(0)
+        self._base_lr, self._num_steps = _base_lr(self._optimizer_of(user)), user.num_steps
+        self._num_decisions = user.num_decisions
+        self._given: dict[str, Any] = {
+            "num_decisions": user.num_decisions,
+            "batch_size": user.batch_size,
+            "bucket_by": "domain" if user.buckets else "difficulty" if user.scores is not None else "online",
+        }
+        self._try(self.build(self.sample(np.random.default_rng(0))))
+
+    def sample(self, rng: np.random.Generator) -> UserConfig:
+        """Settings of one variation."""
+        decades = math.log10(self.misjudged)
+        num_steps = round(self._num_steps * log_uniform(rng, 1 / self.stretch, self.stretch))
+        return UserConfig(
+            **self._given,
+            function=self.name,
+            data_seed=int(rng.integers(2**31)),
+            num_steps=max(num_steps, self._num_decisions + 1),
+            base_lr=self._base_lr * 10 ** rng.uniform(-decades, decades),
+            curriculum=bool(rng.random() < 0.75),
+            feedback=bool(rng.random() < 0.5),
+            batch_size_known=bool(rng.random() < 0.75),
+            num_buckets=self.num_buckets,
+        )
+
+    def builds(self, config: TaskConfig) -> bool:
+        """Whether `config` is of this function: several may be in one mixture."""
+        return isinstance(config, UserConfig) and config.function == self.name
+
+    def build(self, config: TaskConfig) -> Task:
+        """The task of `config`, a `UserConfig` of the same function."""
+        config = expect(config, UserConfig)
+        if config.function != self.name:
+            raise ValueError(f"config must be of the function {self.name}, got one of {config.function}.")
+        user = self._call(config.data_seed if self._seeded else 0)
+        rng = np.random.default_rng(config.data_seed)
+        train, validation = _dataset("train", user.train), _dataset("validation", user.validation)
+        if user.test is None:
+            order = rng.permutation(_size("validation", validation, 2))
+            held = collate(validation, order[: len(order) // 2])
+            test = collate(validation, order[len(order) // 2 :])
+        else:
+            held, test = (
+                collate(part, np.arange(_size(name, part, 1)))
+                for name, part in (("validation", validation), ("test", _dataset("test", user.test)))
+            )
+        return Task(
+            config=config,
+            make_model=functools.partial(_make_model, user.model, user.reset),
+            make_optimizer=functools.partial(_make_optimizer, user.optimizer, config.base_lr),
+            loss=user.loss,
+            train=train,
+            validation=held,
+            test=test,
+            buckets=self._buckets(user, _size("train", train, user.batch_size), config),
+            online=config.bucket_by == "online",
+        )
+
+    def _buckets(self, user: UserTask, size: int, config: UserConfig) -> Buckets:
+        if user.buckets is not None:
+            if user.buckets.count != self.num_buckets:
+                raise ValueError(f"num_buckets must be that of UserTask.buckets, {user.buckets.count}.")
+            return user.buckets
+        if user.scores is not None:
+            return Buckets.from_scores(user.scores, self.num_buckets)
+        return OnlineBuckets(size, self.num_buckets, seed=config.data_seed).buckets
+
+    def _call(self, seed: int) -> UserTask:
+        return _call(self.function, self.name, seed if self._seeded else None)
+
+    def _optimizer_of(self, user: UserTask) -> Optimizer:
+        model = _make_model(user.model, user.reset, torch.Generator().manual_seed(0))
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"{self.name}: model must make an nn.Module, made a {type(model).__name__}.")
+        optimizer = user.optimizer(model)
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"{self.name}: optimizer must return a torch optimizer, returned a {type(optimizer).__name__}."
+            )
+        return optimizer
+
+    def _try(self, task: Task) -> None:
+        """One batch, to find out now that the loss is not per example."""
+        size = task.config.batch_size
+        with own_randomness(0):
+            losses = task.loss(
+                task.make_model(torch.Generator().manual_seed(0)), collate(task.train, np.arange(size))
+            )
+        if not isinstance(losses, Tensor) or losses.shape != (size,):
+            found = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
+            raise ValueError(
+                f"{self.name}: loss must return a tensor with one loss per example, shape ({size},), returned "
+                f'{found}: pass reduction="none" to torch\'s losses.'
+            )
+        if not losses.requires_grad:
+            raise ValueError(f"{self.name}: loss must depend on the model's parameters, it has no gradient.")
+
+
+@functools.lru_cache(maxsize=8)
+def _call(function: Callable[..., UserTask], name: str, seed: int | None) -> UserTask:
+    with own_randomness(seed or 0):
+        user = function() if seed is None else function(seed=seed)
+    if not isinstance(user, UserTask):
+        raise TypeError(f"{name} must return an rlsched.envs.tasks.UserTask, returned a {type(user).__name__}.")
+    return user
+
+
+def _make_model(model: Any, reset: bool, generator: torch.Generator) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return fresh_copy(model, generator if reset else None)
+    # A function may well use layers as they come, which draw from the global generator.
+    with own_randomness(int(torch.randint(2**31, (), generator=generator))):
+        made: nn.Module = model(generator)
+    return made
+
+
+def _make_optimizer(make: Callable[[nn.Module], Optimizer], base_lr: float, model: nn.Module) -> Optimizer:
+    optimizer = make(model)
+    factor = base_lr / _base_lr(optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+    return optimizer
+
+
+def _base_lr(optimizer: Optimizer) -> float:
+    return _check.real("the optimizer's first learning rate", float(optimizer.param_groups[0]["lr"]), 1e-12)
+
+
+def _dataset(name: str, data: Any) -> Dataset[Any]:
+    if isinstance(data, Tensor):
+        raise TypeError(f"{name} must be a data set or a tuple of tensors, got one tensor: write ({name},).")
+    return TensorDataset(*data) if isinstance(data, (tuple, list)) else data
+
+
+def _size(name: str, data: Dataset[Any], least: int) -> int:
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise TypeError(f"{name} must be a map-style data set or tensors, got {type(data).__name__}.")
+    size = len(data)
+    if size < least:
+        raise ValueError(f"{name} must hold at least {least} examples, has {size}.")
+    return size

@@ -1,0 +1,39 @@
+"""Learning rates of an optimizer's parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.optim import ASGD, SGD, Optimizer
+
+Rate = float | Tensor
+"""A learning rate; PyTorch lets it be a tensor, which is then filled in place."""
+
+
+def base_rates(optimizer: Optimizer, first: int) -> list[Rate]:
+    """The base learning rates of the groups from `first` on: their `initial_lr`, set here where it is missing."""
+    bases: list[Rate] = []
+    for group in optimizer.param_groups[first:]:
+        group.setdefault("initial_lr", _copy(group["lr"]))
+        bases.append(group["initial_lr"])
+    return bases
+
+
+def set_rates(optimizer: Optimizer, rates: Sequence[Rate]) -> list[Rate]:
+    """Set the learning rate of each group; returns copies of what was set."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(float(rate))
+        else:
+            group["lr"] = float(rate)
+    return [_copy(group["lr"]) for group in optimizer.param_groups]
+
+
+def is_adaptive(optimizer: Optimizer) -> bool:
+    """Whether the optimizer counts as one of Adam's kind: all but plain (momentum, averaged) SGD do."""
+    return not isinstance(optimizer, SGD | ASGD)
+
+
+def _copy(rate: Rate) -> Rate:
+    return rate.clone() if isinstance(rate, Tensor) else rate
