@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured in one run, never asserted."""
+"""Timings, as ratios measured in one run: `rlsched bench`."""

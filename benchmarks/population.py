@@ -1,99 +1,137 @@
-"""Stacked training against the eager loop: `python -m benchmarks.population`.
-
-Model-steps per second of a `Population` as a multiple of a `TorchRun`'s at the same work, telemetry included, and
-the share of the machine's measured matrix-multiply rate that the population's own products reach. One thread.
-"""
+"""Model-steps of stacked training against the eager loop, telemetry included. One thread."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
+import dataclasses
+import functools
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
-from rlsched.envs import TorchRun
+from rlsched import Buckets
+from rlsched.benchmarks.eager import PlainGRU, loop
+from rlsched.benchmarks.rows import Row, in_turns, matmul_rate
 from rlsched.envs.population import Population
-from rlsched.envs.tasks import Digits, DigitsConfig
+from rlsched.envs.tasks import Characters, DigitsCNN, Signals, Task, TaskConfig, TaskFamily
+from rlsched.envs.tasks.losses import cross_entropy
+from rlsched.envs.tasks.models import mlp
+from rlsched.envs.tasks.optimizers import make_optimizer
 
 WINDOW, ROUNDS = 20, 5
+SETTINGS = {"num_steps": 100_000, "num_decisions": 20, "base_lr": 0.001}
 
 
-def config(row: int, optimizer: str, width: int, depth: int) -> DigitsConfig:
-    """A digits task with a 64-input MLP and batches of 32."""
-    return DigitsConfig(
-        data_seed=row % 8,
-        num_steps=10_000,
-        num_decisions=20,
-        batch_size=32,
-        optimizer=optimizer,
-        base_lr=0.01,
-        width=width,
-        depth=depth,
+def perceptron(sizes: tuple[int, ...], batch: int, optimizer: str, row: int) -> Task:
+    """Classification of 800 random examples by an MLP."""
+    generator = torch.Generator().manual_seed(row)
+    inputs = torch.randn(800, sizes[0], generator=generator)
+    labels = torch.randint(sizes[-1], (800,), generator=generator)
+    config = TaskConfig(data_seed=row, batch_size=batch, optimizer=optimizer, **SETTINGS)
+    return Task(
+        config=config,
+        make_model=functools.partial(mlp, sizes, "relu"),
+        make_optimizer=functools.partial(make_optimizer, config),
+        loss=cross_entropy,
+        train=TensorDataset(inputs, labels),
+        validation=(inputs[:100], labels[:100]),
+        test=(inputs[:100], labels[:100]),
+        buckets=Buckets.from_scores(np.arange(800.0)),
     )
 
 
-def population(runs: int, optimizer: str, width: int, depth: int) -> Callable[[], None]:
-    """A function that advances `runs` stacked runs by one window."""
-    together = Population([Digits().build(config(row, optimizer, width, depth)) for row in range(runs)])
-    together.reset(range(runs))
-    n_steps, scale = np.full(runs, WINDOW), np.ones((runs, WINDOW))
-    return lambda: void(together.advance(n_steps, scale, together.spec.bucket_shares))
+def of_family(family: TaskFamily, changes: dict[str, Any], row: int) -> Task:
+    """A task of `family` with the settings in `changes`, and nothing the matter with its data."""
+    plain = {"bucket_by": "difficulty", "probed": False, "drift": 0.0, "domain_skew": 0.0, "imbalance": 1.0}
+    config = family.sample(np.random.default_rng(row))
+    return family.build(dataclasses.replace(config, **(SETTINGS | plain | {"optimizer": "sgd"} | changes)))
 
 
-def torch_run(optimizer: str, width: int, depth: int) -> Callable[[], None]:
-    """A function that advances one eager run by one window."""
-    run = TorchRun(Digits().build(config(0, optimizer, width, depth)))
-    run.reset(0)
-    return lambda: void(run.advance(WINDOW, np.ones(WINDOW), run.spec.bucket_shares[0]))
+def stacked(tasks: list[Task], device: str = "cpu") -> Callable[[], object]:
+    """A function that advances runs of all `tasks` by one window."""
+    together = Population(tasks, device=device)
+    together.reset(range(len(tasks)))
+    n_steps, scale = np.full(len(tasks), WINDOW), np.ones((len(tasks), WINDOW))
+
+    def run() -> object:
+        window = together.advance(n_steps, scale, together.spec.bucket_shares)
+        # What advances is on the CPU afterwards, so a device has finished.
+        return window.loss
+
+    return run
 
 
-def matmul_rate() -> float:
-    """FLOP/s of a 512 x 512 product, the best of a few."""
-    a, b = torch.randn(512, 512), torch.randn(512, 512)
-    return 2 * 512**3 / min(seconds(lambda: void(a @ b)) for _ in range(20))
+def row_of(
+    name: str, tasks: list[Task], optimizer: str, work: float, plain: nn.Module | None = None, device: str = "cpu"
+) -> list[Row]:
+    """Two rows: the time of a model-step, and the share of the machine's matrix-multiply rate it reaches.
+
+    `work` is the number of floating-point operations of its matrix products.
+    """
+    eager = loop(tasks[0], optimizer, WINDOW, plain)
+    before, after = in_turns(eager, stacked(tasks, device), ROUNDS)
+    before, after = before / WINDOW * 1e6, after / WINDOW / len(tasks) * 1e6
+    name = f"{name}, {optimizer}, {len(tasks)} runs"
+    rows = [Row(f"model-step: {name}", after, "us", before, before / after)]
+    if device == "cpu":
+        share = work / (after * 1e-6) / matmul_rate()
+        rows.append(Row(f"share of the matmul rate: {name}", share, "of 1", 1.0, share))
+    return rows
 
 
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def perceptron_rows(runs: int, device: str = "cpu") -> list[Row]:
+    """64-32-32-10 at `runs` runs."""
+    return _perceptron_rows((64, 32, 32, 10), 32, "sgd", runs, device)
 
 
-def void(_: object) -> None:
-    """Nothing; for lambdas that return nothing."""
+def rows() -> list[Row]:
+    """The table."""
+    result = []
+    for runs in (16, 64, 256):
+        result += perceptron_rows(runs)
+    for sizes, batch, optimizer in (
+        ((64, 32, 32, 10), 32, "adam"),
+        ((16, 32, 10), 32, "sgd"),
+        ((64, 64, 10), 32, "sgd"),
+        ((784, 256, 10), 32, "sgd"),
+        ((784, 256, 10), 128, "adam"),
+    ):
+        result += _perceptron_rows(sizes, batch, optimizer, 64 if sizes[0] < 784 else 16)
+    cnn = [of_family(DigitsCNN(), {"batch_size": 32, "channels": 8}, row) for row in range(64)]
+    result += row_of("CNN on digits, 8 channels, batch 32", cnn, "sgd", _work(cnn[0]))
+    cnn = [of_family(Signals(), {"batch_size": 32, "model": "cnn"}, row) for row in range(64)]
+    result += row_of("1-D CNN on signals, batch 32", cnn, "sgd", _work(cnn[0]))
+    for model, width, batch in (("gru", 32, 16), ("transformer", 16, 8), ("transformer", 32, 16)):
+        changes = {"model": model, "width": width, "batch_size": batch, "layers": 1}
+        tasks = [of_family(Characters(), changes, row) for row in range(64)]
+        plain = PlainGRU(96, width) if model == "gru" else None
+        result += row_of(f"{model}, width {width}, batch {batch} x 32", tasks, "sgd", _work(tasks[0]), plain)
+    return result
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    rows = []
-    for optimizer in ("sgd", "adam"):
-        for width, depth in ((32, 2), (64, 1)):
-            flops = 6 * 32 * (64 * width + (depth - 1) * width * width + width * 10)
-            for runs in (16, 64, 256):
-                stacked, eager = population(runs, optimizer, width, depth), torch_run(optimizer, width, depth)
-                stacked(), eager()
-                pairs = np.array([[seconds(eager), seconds(stacked)] for _ in range(ROUNDS)])
-                before, after = np.median(pairs, axis=0) / WINDOW * 1e6 / (1, runs)
-                rows.append(
-                    {
-                        "name": f"64-{'-'.join([str(width)] * depth)}-10 MLP, batch 32, {optimizer}, {runs} runs",
-                        "value": after,
-                        "unit": "us",
-                        "baseline": before,
-                        "ratio": before / after,
-                        "share_of_matmul_rate": flops / (after * 1e-6) / matmul_rate(),
-                    }
-                )
-    print(f"{'what':<50}{'us a step':>10}{'TorchRun':>10}{'faster':>8}{'of matmul rate':>16}")
-    for row in rows:
-        print("{name:<50}{value:>10.1f}{baseline:>10.0f}{ratio:>7.1f}x{share_of_matmul_rate:>15.0%}".format(**row))
-    if len(sys.argv) == 3 and sys.argv[1] == "--json":
-        Path(sys.argv[2]).write_text(json.dumps(rows, indent=2))
+def device_rows(device: str = "cuda") -> list[Row]:
+    """The first network on an accelerator, against the eager loop on the CPU."""
+    return [row for runs in (256, 1024, 4096) for row in perceptron_rows(runs, device)]
 
 
-if __name__ == "__main__":
-    main()
+def _perceptron_rows(
+    sizes: tuple[int, ...], batch: int, optimizer: str, runs: int, device: str = "cpu"
+) -> list[Row]:
+    # Eight data sets are enough to be more than the caches hold.
+    tasks = [perceptron(sizes, batch, optimizer, row % 8) for row in range(runs)]
+    work = 6.0 * batch * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    return row_of(f"{'-'.join(map(str, sizes))} MLP, batch {batch}", tasks, optimizer, work, device=device)
+
+
+def _work(task: Task) -> float:
+    """Floating-point operations of the matrix products of a training step, counted by torch."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = task.make_model(torch.Generator().manual_seed(0))
+    size = task.config.batch_size
+    with FlopCounterMode(display=False) as counter:
+        task.loss(model, [values[:size] for values in task.train.tensors]).sum().backward()  # type: ignore[attr-defined]
+    return float(counter.get_total_flops())

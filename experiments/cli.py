@@ -10,8 +10,10 @@ from rlsched._check import ArgumentError
 
 COMMANDS = {
     "train": "learn a schedule policy by PPO and export it",
+    "tasks": "list the families of training tasks and their ranges",
     "inspect": "show what a policy file says of its policy",
     "demo": "train a small policy, and use it on data it never saw",
+    "bench": "measure speed and memory, and write the rows with --json FILE",
 }
 
 

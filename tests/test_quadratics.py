@@ -1,5 +1,7 @@
 """Noisy quadratics: real runs follow the theory, and the schedule it calls best is."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -97,7 +99,7 @@ def test_with_unequal_curvatures_it_is_short_sighted():
 
 
 def test_the_loss_has_the_optimum_at_the_mean():
-    task = Quadratics().build(config(condition=4.0))
+    task: Any = Quadratics().build(config(condition=4.0))
     (examples,) = task.train.tensors
     assert len(examples) >= 60 * 8
     assert examples.std().item() == pytest.approx(3.0, rel=0.05)

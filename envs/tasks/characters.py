@@ -71,7 +71,7 @@ class CharactersConfig(DataConfig):
 class Characters(DataFamily):
     """Language models of characters, on as many modules as there are buckets, and five at most.
 
-    A domain is a module; a drift starts with a module of which nothing is used otherwise. A step costs 20 to 60
+    A domain is a module; a drift starts with a module of which nothing is used otherwise. A step costs 25 to 120
     times that of an MLP, so runs and batches are limited.
     """
 

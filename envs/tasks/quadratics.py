@@ -37,7 +37,7 @@ class QuadraticsConfig(TaskConfig):
     optimizer: str = "plain_sgd"
     base_lr: float = 1.0
 
-    shared: ClassVar[tuple[str, ...]] = (*TaskConfig.shared, "dimensions")
+    shared: ClassVar[tuple[str, ...]] = (*TaskConfig.shared, "dimensions", "condition")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,8 +68,9 @@ class Quadratics(TaskFamily):
         lr_t = sum_i h_i^2 v_{t,i} / sum_i h_i^3 (v_{t,i} + sigma^2 / B)
 
     Where all curvatures are equal (`condition` 1), that is the best of all schedules: the next risk grows with
-    the present one, so nothing is gained by a worse one. Then 1 / v_t = 1 / init^2 + t B / sigma^2. Otherwise it is short-sighted, for it lowers the noise
-    in steep directions before there was progress in flat ones (Wu et al. 2018, arXiv:1803.02021).
+    the present one, so nothing is gained by a worse one. Then 1 / v_t = 1 / init^2 + t B / sigma^2. Otherwise it
+    is short-sighted, for it lowers the noise in steep directions before there was progress in flat ones (Wu et
+    al. 2018, arXiv:1803.02021).
 
     The validation and test data are the mean of the distribution, and the loss on them is the excess risk
     itself. There are as many training examples as a run draws, each drawn once, so that batches are

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -76,12 +77,16 @@ class Signals(DataFamily):
 
     def sample(self, rng: np.random.Generator) -> SignalsConfig:
         """Settings of one task."""
+        common = self.common(rng)
         return SignalsConfig(
-            **self.common(rng),
+            **common,
             **sample_perceptron(rng),
             model=str(rng.choice(["mlp", "cnn"])),
             channels=int(rng.choice([8, 16])),
             noise=log_uniform(rng, 0.05, 0.5),
+            # Making signals is what takes time, so no more than the three fifths that are trained on ask for;
+            # 640 leave enough for the largest batch.
+            pool_size=max(640, math.ceil(common["num_examples"] / 0.6)),
         )
 
     def build(self, config: TaskConfig) -> Task:

@@ -82,7 +82,8 @@ class UserFamily(TaskFamily):
     these are seeded for the call and restored after it.
 
     Args:
-        function: of no argument, or of `seed`, an integer; returns a `UserTask`.
+        function: of no argument, or of `seed`, an integer; returns a `UserTask`. Settings refer to it by its
+            module and name, so give it one if there are several in a mixture.
         num_buckets: buckets K; those of `UserTask.buckets` have to be as many.
         misjudged: largest factor between the base learning rate and the user's, in [1, 1e4].
         stretch: largest factor between the number of steps and the user's, in [1, 100].
@@ -108,11 +109,16 @@ class UserFamily(TaskFamily):
         self.function = function
         # Partial functions and other callables have no name of their own.
         self.name = f"{function.__module__}:{getattr(function, '__qualname__', repr(function))}"
-        required = [name for name, p in inspect.signature(function).parameters.items() if p.default is p.empty]
-        self._seeded = "seed" in inspect.signature(function).parameters
-        if set(required) - {"seed"}:
-            raise TypeError(f"{self.name} must take no argument, or a seed alone, needs {', '.join(required)}.")
+        parameters = inspect.signature(function).parameters.values()
+        needed = [
+            p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        ]
+        self._seeded = "seed" in (p.name for p in parameters)
+        if set(needed) - {"seed"}:
+            raise TypeError(f"{self.name} must take no argument, or a seed alone, needs {', '.join(needed)}.")
         user = self._call(0)
+        _check.integer("num_steps", user.num_steps, 2)
+        _check.integer("num_decisions", user.num_decisions, 1, user.num_steps - 1)
         self._base_lr, self._num_steps = _base_lr(self._optimizer_of(user)), user.num_steps
         self._num_decisions = user.num_decisions
         self._given: dict[str, Any] = {
