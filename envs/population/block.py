@@ -82,11 +82,12 @@ class StackedBlock:
         losses = self._network.backward(batch, self._weights)
         idle = np.flatnonzero(~active)
         kept = [tensor[idle] for tensor in self._states()] if len(idle) else []
-        if sampled.any():
+        measure = bool(sampled.any())
+        if measure:
             self._gradients.before_step(sampled, self._step)
-        self._optimizer.step(self._network.gradients, lr)
-        if sampled.any():
-            measured[:, sampled] = self._gradients.after_step()[:, sampled]
+        moved = self._optimizer.step(self._network.gradients, lr, measure)
+        if moved is not None:
+            measured[:, sampled] = self._gradients.after_step(moved)[:, sampled]
         if len(idle):
             for tensor, values in zip(self._states(), kept, strict=True):
                 tensor[idle] = values
@@ -146,6 +147,7 @@ class StackedBlock:
             "parameters": self._network.parameters.clone(),
             "optimizer": self._optimizer.state_dict(),
             "last_gradient": self._gradients.last.clone(),
+            "last_gradient_norm": self._gradients.last_norm.copy(),
             "last_gradient_step": self._gradients.last_step.copy(),
             "step": self._step.copy(),
             "decision": self._decision.copy(),
@@ -157,6 +159,7 @@ class StackedBlock:
         self._network.parameters.copy_(state["parameters"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._gradients.last.copy_(state["last_gradient"])
+        self._gradients.last_norm = state["last_gradient_norm"].copy()
         self._gradients.last_step = state["last_gradient_step"].copy()
         self._step, self._decision = state["step"].copy(), state["decision"].copy()
         for row, saved in zip(self._rows, state["orders"], strict=True):
@@ -168,6 +171,7 @@ class StackedBlock:
         return {
             "tensors": [[part.clone() for part in self._network.row(flat, row)] for flat in flats],
             "optimizer_steps": self._optimizer.steps[row],
+            "last_gradient_norm": self._gradients.last_norm[row],
             "last_gradient_step": self._gradients.last_step[row],
             "step": self._step[row],
             "decision": self._decision[row],
@@ -181,6 +185,7 @@ class StackedBlock:
             for mine, theirs in zip(self._network.row(flat, row), parts, strict=True):
                 mine.copy_(theirs)
         self._optimizer.steps[row] = state["optimizer_steps"]
+        self._gradients.last_norm[row] = state["last_gradient_norm"]
         self._gradients.last_step[row] = state["last_gradient_step"]
         self._step[row], self._decision[row] = state["step"], state["decision"]
         self._rows[row].order.load_state_dict(state["order"])

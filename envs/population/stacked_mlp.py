@@ -14,7 +14,8 @@ from rlsched.envs.population.heads import HEADS, Head
 from rlsched.envs.population.layout import Layout
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU)
-_FORWARD = (torch.relu, torch.tanh, torch.ops.aten.gelu, torch.ops.aten.silu)
+# Of the first two the derivative follows from the output, so the input may be overwritten.
+_FORWARD = (torch.relu_, torch.tanh_, torch.ops.aten.gelu, torch.ops.aten.silu)
 
 ALIGNMENT = 16
 """Outputs are padded to multiples of this: matrix products and softmax over 10 columns take longer than over 16."""

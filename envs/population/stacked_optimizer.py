@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from rlsched.contract import Array, State
-from rlsched.envs.population.layout import Layout
+from rlsched.envs.population.layout import Layout, row_norms, row_products
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class StackedOptimizer:
 
     def __init__(self, settings: OptimizerSettings, layout: Layout, parameters: Tensor) -> None:
         self._settings, self._parameters = settings, parameters
-        self._views = layout.views(parameters)
+        self._views, self._layout = layout.views(parameters), layout
         self.first = torch.zeros_like(parameters)
         self.second = torch.zeros_like(parameters) if settings.adaptive else parameters.new_zeros(0)
         self._scratch = torch.empty_like(parameters) if settings.adaptive else parameters.new_zeros(0)
@@ -85,29 +85,38 @@ class StackedOptimizer:
         """The flat tensors of its state."""
         return [self.first, self.second] if self._settings.adaptive else [self.first]
 
-    def step(self, gradients: Tensor, lr: Array) -> None:
-        """Update every row with its `lr` (r,). `gradients` are flat, and may be overwritten."""
+    def step(self, gradients: Tensor, lr: Array, measure: bool = False) -> Tensor | None:
+        """Update every row with its `lr` (r,). `gradients` are flat, and may be overwritten.
+
+        Returns:
+            the norm (r,) of each row's update, if `measure`. It follows from the direction of the update, which
+            costs less than keeping a copy of the parameters and is not rounded as their difference is.
+        """
         settings = self._settings
         self.steps += 1
-        if settings.decay and settings.decoupled:
-            for view, factor in zip(self._views, self._columns(1.0 - lr * settings.decay), strict=True):
-                view.mul_(factor)
-        elif settings.decay:
+        if settings.decay and not settings.decoupled:
             gradients.add_(self._parameters, alpha=settings.decay)
-        if settings.adaptive:
-            self._adam(gradients, lr)
-        else:
-            self._sgd(gradients, lr)
+        direction, rate = self._adam(gradients, lr) if settings.adaptive else self._sgd(gradients, lr)
+        directions, moved = self._layout.views(direction), None
+        shrink = lr * settings.decay if settings.decoupled else None
+        if measure:
+            moved = self._update_norm(directions, rate, shrink)
+        if shrink is not None:
+            for view, factor in zip(self._views, self._columns(1.0 - shrink), strict=True):
+                view.mul_(factor)
+        for view, along, column in zip(self._views, directions, self._columns(-rate), strict=True):
+            view.addcmul_(along, column)
+        return moved
 
-    def _sgd(self, gradients: Tensor, lr: Array) -> None:
+    def _sgd(self, gradients: Tensor, lr: Array) -> tuple[Tensor, Array]:
+        """Direction (flat) and rate (r,) of the step."""
         momentum = self._settings.first_decay
         torch.add(gradients, self.first, alpha=momentum, out=self.first)
-        direction = self.first
         if self._settings.nesterov:
-            direction = gradients.add_(self.first, alpha=momentum)
-        self._move(direction, -lr)
+            return gradients.add_(self.first, alpha=momentum), lr
+        return self.first, lr
 
-    def _adam(self, gradients: Tensor, lr: Array) -> None:
+    def _adam(self, gradients: Tensor, lr: Array) -> tuple[Tensor, Array]:
         settings = self._settings
         self.first.lerp_(gradients, 1.0 - settings.first_decay)
         self.second.mul_(settings.second_decay).addcmul_(gradients, gradients, value=1.0 - settings.second_decay)
@@ -117,14 +126,16 @@ class StackedOptimizer:
         for view, eps in zip(self._scratch_views, self._columns(settings.eps * second_correction), strict=True):
             view.add_(eps)
         torch.div(self.first, self._scratch, out=self._scratch)
-        self._move(self._scratch, -lr * second_correction / (1.0 - settings.first_decay**self.steps))
+        return self._scratch, lr * second_correction / (1.0 - settings.first_decay**self.steps)
 
-    def _move(self, direction: Tensor, rate: Array) -> None:
-        start = 0
-        for view, column in zip(self._views, self._columns(rate), strict=True):
-            end = start + view.numel()
-            view.addcmul_(direction[start:end].view(view.shape), column)
-            start = end
+    def _update_norm(self, directions: list[Tensor], rate: Array, shrink: Array | None) -> Tensor:
+        """|rate * direction + shrink * parameters| of every row."""
+        along = row_norms(directions).double() * torch.from_numpy(rate).to(self._parameters.device)
+        if shrink is None:
+            return along
+        aside = row_norms(self._views).double() * torch.from_numpy(shrink).to(along)
+        product = row_products(directions, self._views).double() * torch.from_numpy(rate * shrink).to(along)
+        return (along.square() + 2.0 * product + aside.square()).clamp(min=0.0).sqrt()
 
     def _columns(self, values: Array) -> list[Tensor]:
         """`values` (r,) shaped to multiply each (r, ...) parameter."""
