@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
+import unittest.mock
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from rlsched.benchmarks.rows import Row, in_turns
+from rlsched.benchmarks.rows import Row, in_turns, seconds
+from rlsched.contract import Array, Window
 from rlsched.envs import TrainingScheduleEnv
-from rlsched.envs.episodes import Episodes
+from rlsched.envs.population import Population
 from rlsched.envs.tasks import Digits, DigitsConfig, TaskConfig
 from rlsched.envs.vector import PopulationVecEnv
 from rlsched.policy import PolicyInterface
@@ -68,7 +70,9 @@ def rows() -> list[Row]:
                         ("16-16-10 MLP, batch 8, 100 steps in 50 decisions", small)):  # fmt: skip
         for runs in (64, 256):
             env = PopulationVecEnv(tasks, PolicyInterface(), runs, runs)
-            before, after = in_turns(lambda tasks=tasks: episode(tasks), lambda env=env: vector_round(env), ROUNDS)
+            before, after = in_turns(
+                functools.partial(episode, tasks), functools.partial(vector_round, env), ROUNDS
+            )
             ours, theirs = runs * (tasks.decisions - 1) / after, tasks.decisions / before
             result.append(Row(f"environment steps: {name}, {runs} runs", ours, "1/s", theirs, ours / theirs))
         share = own_share(env)
@@ -79,28 +83,16 @@ def rows() -> list[Row]:
 def own_share(env: PopulationVecEnv) -> float:
     """Share of a round that is not spent in training steps: resets, validation, observation and decoding."""
     inner = 0.0
-    begin, step = Episodes.begin, Episodes._advance
+    advance = Population.advance
 
-    def timed(self: Episodes, *arguments: Any) -> Any:
-        engine, advance = self._engine, self._engine.advance
-
-        def measured(*details: Any) -> Any:
-            nonlocal inner
-            start = time.perf_counter()
-            window = advance(*details)
-            inner += time.perf_counter() - start
-            return window
-
-        engine.advance = measured  # type: ignore[method-assign]
-        try:
-            return step(self, *arguments)
-        finally:
-            del engine.advance
-
-    Episodes._advance = timed  # type: ignore[method-assign]
-    try:
+    def timed(self: Population, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> Window:
+        nonlocal inner
         start = time.perf_counter()
-        vector_round(env)
-        return 1.0 - inner / (time.perf_counter() - start)
-    finally:
-        Episodes.begin, Episodes._advance = begin, step  # type: ignore[method-assign]
+        try:
+            return advance(self, n_steps, lr_scale, bucket_weights)
+        finally:
+            inner += time.perf_counter() - start
+
+    with unittest.mock.patch.object(Population, "advance", timed):
+        whole = seconds(lambda: vector_round(env))
+    return 1.0 - inner / whole

@@ -1,4 +1,4 @@
-"""What one first step at a misjudged learning rate does to a run: `python -m benchmarks.first_step`.
+"""What one first step at a misjudged learning rate does to a run: `python -m rlsched.benchmarks.first_step`.
 
 A 32-unit MLP on digits takes its first step at a multiple of a good learning rate, and all others by linear
 decay from the good one. This is the measurement behind the warm-up in `rlsched.action.ActionSpec`.

@@ -1,18 +1,9 @@
-"""What scheduling costs: `python -m benchmarks.overhead`.
-
-Each row times two variants of the same work in turns, so that a busy moment of the machine hits both, and
-reports the ratio of their medians.
-"""
+"""What scheduling costs in a user's training loop."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +12,7 @@ from rlsched.action import ActionSpec
 from rlsched.agents.export import export_policy
 from rlsched.agents.network import BucketEquivariantPolicy
 from rlsched.agents.ppo import SchedulePPO
+from rlsched.benchmarks.rows import Row, in_turns
 from rlsched.contract import Controller
 from rlsched.envs import TrainingScheduleEnv
 from rlsched.policy import Policy
@@ -51,63 +43,18 @@ def loop(width: int, controller: Controller | None) -> Callable[[], None]:
     return run
 
 
-def compare(baseline: Callable[[], None], variant: Callable[[], None]) -> tuple[float, float]:
-    """Median seconds of both, run in turns after a warm-up."""
-    baseline(), variant()
-    times = np.array([[_seconds(baseline), _seconds(variant)] for _ in range(ROUNDS)])
-    return float(np.median(times[:, 0])), float(np.median(times[:, 1]))
-
-
-def own_share(episodes: int = 30) -> float:
-    """Share of the environment's time that is not the inner training."""
-    env, zero, inner = TrainingScheduleEnv(), np.zeros(5, np.float32), 0.0
-    env.reset(seed=0)  # loads the data
-    start = time.perf_counter()
-    for seed in range(episodes):
-        env.reset(seed=seed)
-        advance = env.run.advance
-
-        def timed(*arguments, advance=advance):  # type: ignore[no-untyped-def]
-            nonlocal inner
-            began = time.perf_counter()
-            try:
-                return advance(*arguments)
-            finally:
-                inner += time.perf_counter() - began
-
-        env.run.advance = timed  # type: ignore[method-assign]
-        over = False
-        while not over:
-            over = env.step(zero)[2]
-    return 1.0 - inner / (time.perf_counter() - start)
-
-
-def main() -> None:
-    torch.set_num_threads(1)
+def rows() -> list[Row]:
+    """The table."""
     policy = _policy()
-    rows = []
+    result = []
     for width in (64, 1024):
         for name, controller in (("Linear", Linear()), ("policy", PolicyController(policy))):
-            before, after = compare(loop(width, None), loop(width, controller))
-            rows.append(
-                {
-                    "name": f"training step, {width}-{width}-10 MLP, RLScheduler with {name}",
-                    "value": after / STEPS * 1e6,
-                    "unit": "us",
-                    "baseline": before / STEPS * 1e6,
-                    "ratio": after / before,
-                }
+            before, after = in_turns(loop(width, None), loop(width, controller), ROUNDS)
+            what = (
+                f"training step with torch's schedule (baseline) and RLScheduler, {width}-{width}-10 MLP, {name}"
             )
-    share = own_share()
-    rows.append(
-        {"name": "environment, all but inner training", "value": share, "unit": "of time", "baseline": 1.0,
-         "ratio": share}
-    )  # fmt: skip
-    print(f"{'what':<66}{'value':>9}  {'unit':<8}{'baseline':>9}{'ratio':>8}")
-    for row in rows:
-        print("{name:<66}{value:>9.3g}  {unit:<8}{baseline:>9.3g}{ratio:>8.3f}".format(**row))
-    if len(sys.argv) == 3 and sys.argv[1] == "--json":
-        Path(sys.argv[2]).write_text(json.dumps(rows, indent=2))
+            result.append(Row(what, after / STEPS * 1e6, "us", before / STEPS * 1e6, before / after))
+    return result
 
 
 def _policy() -> Policy:
@@ -117,13 +64,3 @@ def _policy() -> Policy:
         BucketEquivariantPolicy, DummyVecEnv([TrainingScheduleEnv]), n_steps=60, batch_size=60, device="cpu"
     )
     return export_policy(agent, ActionSpec())
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from rlsched.envs.tasks.models import mlp
 from rlsched.envs.tasks.optimizers import make_optimizer
 
 WINDOW, ROUNDS = 20, 5
-SETTINGS = {"num_steps": 100_000, "num_decisions": 20, "base_lr": 0.001}
+SETTINGS: dict[str, Any] = {"num_steps": 100_000, "num_decisions": 20, "base_lr": 0.001}
 
 
 def perceptron(sizes: tuple[int, ...], batch: int, optimizer: str, row: int) -> Task:
@@ -45,7 +46,13 @@ def perceptron(sizes: tuple[int, ...], batch: int, optimizer: str, row: int) -> 
 
 def of_family(family: TaskFamily, changes: dict[str, Any], row: int) -> Task:
     """A task of `family` with the settings in `changes`, and nothing the matter with its data."""
-    plain = {"bucket_by": "difficulty", "probed": False, "drift": 0.0, "domain_skew": 0.0, "imbalance": 1.0}
+    plain: dict[str, Any] = {
+        "bucket_by": "difficulty",
+        "probed": False,
+        "drift": 0.0,
+        "domain_skew": 0.0,
+        "imbalance": 1.0,
+    }
     config = family.sample(np.random.default_rng(row))
     return family.build(dataclasses.replace(config, **(SETTINGS | plain | {"optimizer": "sgd"} | changes)))
 
@@ -122,7 +129,7 @@ def _perceptron_rows(
 ) -> list[Row]:
     # Eight data sets are enough to be more than the caches hold.
     tasks = [perceptron(sizes, batch, optimizer, row % 8) for row in range(runs)]
-    work = 6.0 * batch * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    work = 6.0 * batch * sum(a * b for a, b in itertools.pairwise(sizes))
     return row_of(f"{'-'.join(map(str, sizes))} MLP, batch {batch}", tasks, optimizer, work, device=device)
 
 

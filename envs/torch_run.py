@@ -63,7 +63,9 @@ class TorchRun:
         if self.task.probe is not None:
             self._monitor.report_buckets(self._order.bucket_means(self._probe_losses()))
         window = self._monitor.close(self.spec, self._decision)
-        indices, losses = (np.array(values) for values in zip(*self._seen, strict=True)) if self._seen else _NOTHING
+        indices, losses = (
+            (np.array(values) for values in zip(*self._seen, strict=True)) if self._seen else _NOTHING
+        )
         self._order.close_window(indices, losses)
         return window
 

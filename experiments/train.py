@@ -80,7 +80,9 @@ def _how_computed(family: TaskFamily, unstackable: str) -> str:
     """Which path a population takes for tasks of `family`; ArgumentError if none is allowed."""
     rng = np.random.default_rng(0)
     first = family.sample(rng)
-    population = Population([family.build(family.sample_like(rng, first)) for _ in range(4)], unstackable=unstackable)
+    population = Population(
+        [family.build(family.sample_like(rng, first)) for _ in range(4)], unstackable=unstackable
+    )
     try:
         population.reset(range(4))
     except ValueError as error:

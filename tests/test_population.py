@@ -249,7 +249,9 @@ def test_specs_are_stacked():
 
 
 def with_model(*layers: nn.Module) -> Task:
-    return dataclasses.replace(Digits().build(digits()), make_model=lambda _: copy.deepcopy(nn.Sequential(*layers)))
+    return dataclasses.replace(
+        Digits().build(digits()), make_model=lambda _: copy.deepcopy(nn.Sequential(*layers))
+    )
 
 
 def with_optimizer(make_optimizer) -> Task:
@@ -270,7 +272,10 @@ class Tied(nn.Dropout):
 UNSTACKABLE = [
     (with_model(nn.Linear(64, 8), nn.Dropout(), nn.Linear(8, 10)), r"model.1 \(Dropout\) draws random numbers"),
     (with_model(nn.Linear(64, 8), Tied(), nn.Linear(8, 10)), r"model.1 \(Tied\) draws random numbers"),
-    (with_model(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)), r"model.1 \(BatchNorm1d\) keeps batch stat"),
+    (
+        with_model(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)),
+        r"model.1 \(BatchNorm1d\) keeps batch stat",
+    ),
     (with_model(nn.Linear(64, 10), Surprise()), "torch.vmap cannot batch it"),
     (with_model(nn.Linear(64, 10).requires_grad_(False), nn.Linear(10, 10)), "model.0.weight is frozen"),
     (

@@ -192,10 +192,16 @@ def test_modules_that_draw_random_numbers_follow_the_seed_too():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dataset": TensorDataset(torch.zeros(0))}, "train must hold at least a batch of 8 examples, has 0: lower"),
+        (
+            {"dataset": TensorDataset(torch.zeros(0))},
+            "train must hold at least a batch of 8 examples, has 0: lower",
+        ),
         ({"buckets": Buckets.from_groups([0, 1])}, "one entry per training example .40., has 2"),
         ({"batch_size": 41}, "train must hold at least a batch of 41 examples, has 40: lower batch_size"),
-        ({"dataset": TensorDataset(torch.full((40, 3), torch.nan))}, "train must be finite, holds NaN or inf: clean"),
+        (
+            {"dataset": TensorDataset(torch.full((40, 3), torch.nan))},
+            "train must be finite, holds NaN or inf: clean",
+        ),
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(changes, words):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -183,22 +184,28 @@ def test_the_gymnasium_vector_has_the_form_of_the_librarys_own():
     """Against `SyncVectorEnv` of single environments: spaces, types, shapes, infos and resets in the same step."""
     mine = gymnasium_vector(num_envs=2)
     reference = SyncVectorEnv([lambda: TrainingScheduleEnv(SHORT)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    for name in ("single_observation_space", "single_action_space", "observation_space", "action_space", "num_envs"):
+    for name in (
+        "single_observation_space",
+        "single_action_space",
+        "observation_space",
+        "action_space",
+        "num_envs",
+    ):
         assert getattr(mine, name) == getattr(reference, name)
     assert mine.metadata["autoreset_mode"] is reference.metadata["autoreset_mode"]
     (seen, info), (their_seen, their_info) = mine.reset(seed=3), reference.reset(seed=3)
     assert (seen.dtype, seen.shape, info.keys()) == (their_seen.dtype, their_seen.shape, their_info.keys())
-    ended = {False: set(), True: set()}
+    forms: tuple[set[Any], set[Any]] = set(), set()
     for step in range(60):
         chosen = actions(2, 60)[step]
         results = mine.step(chosen), reference.step(chosen)
         assert mine.observation_space.contains(results[0][0])
         for ours, theirs in zip(results[0][:4], results[1][:4], strict=True):
             assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
-        for result, keys in zip(results, ({}, {}), strict=True):
-            del keys
-            ended[result is results[0]].add((bool(result[2].any()), tuple(sorted(result[4]))))
-    assert ended[True] == ended[False]
+        for (_, _, terminated, _, info), form in zip(results, forms, strict=True):
+            form.add((bool(terminated.any()), tuple(sorted(info))))
+    assert len(forms[0]) == 2
+    assert forms[0] == forms[1]
 
 
 def test_the_wrappers_of_both_libraries_work():

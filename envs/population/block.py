@@ -77,7 +77,7 @@ class StackedBlock:
         return self._close(n_steps, indices, ids, each.transpose(1, 0, 2), series)
 
     def _train_step(self, places: Tensor, lr: Array, active: Array, sampled: Array, measured: Array) -> Tensor:
-        """One step of the `active` rows: losses (r, B). Statistics of the `sampled` rows go to `measured` (3, r)."""
+        """One step of the `active` rows: losses (r, B). Statistics of `sampled` rows go to `measured` (3, r)."""
         batch = [self._pick(values, places) for values in self._data]
         losses = self._network.backward(batch, self._weights)
         idle = np.flatnonzero(~active)
@@ -105,11 +105,9 @@ class StackedBlock:
                 if probe is not None:
                     mean = self._rows[row].order.bucket_means(on_probe[row, : len(probe)])
                     bucket_loss[row] = np.where(np.isnan(mean), bucket_loss[row], mean)
-        for row, n in enumerate(n_steps):
-            if n:
-                size = self._rows[row].task.config.batch_size
-                sound = np.isfinite(losses[row])
-                self._rows[row].order.close_window(indices[row, sound, :size], each[row, sound, :size])
+        for row in probes:
+            size, sound = self._rows[row].task.config.batch_size, np.isfinite(losses[row])
+            self._rows[row].order.close_window(indices[row, sound, :size], each[row, sound, :size])
         self._decision += n_steps > 0
         return summarise(
             self.spec,
@@ -238,7 +236,8 @@ class StackedBlock:
             batches = [self._network.pad(_held(row.task, name)) for row in self._rows]
             sizes = [len(batch[0]) for batch in batches]
             joined = [
-                torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True) for tensors in zip(*batches, strict=True)
+                torch.nn.utils.rnn.pad_sequence(list(tensors), batch_first=True)
+                for tensors in zip(*batches, strict=True)
             ]
             self._parts[name] = joined, self._mean_weights(sizes)
         batch, _ = self._parts[name]

@@ -24,7 +24,7 @@ CHUNK = 64
 STEP_OVERHEAD = 30e6
 """What a stacked step costs whatever its size, in floating-point operations: about 0.5 ms of them."""
 MIN_MODULE_ROWS = 3
-"""Of fewer rows, eager loops are as fast as `torch.func`. A stack of MLPs is faster even of one, and of any size."""
+"""Of fewer rows, eager loops are as fast as `torch.func`. A stack of MLPs is faster even of one."""
 
 
 @dataclass(frozen=True)

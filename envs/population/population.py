@@ -212,7 +212,7 @@ class Population:
         """`plan`, unless it is of a task that cannot be stacked and that is not wanted."""
         if plan.reason and self._unstackable == "refuse":
             raise ValueError(
-                f'the task cannot be stacked: {plan.reason}. Change that, or choose the slow path: '
+                f"the task cannot be stacked: {plan.reason}. Change that, or choose the slow path: "
                 'unstackable="eager".'
             )
         return plan

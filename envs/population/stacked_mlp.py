@@ -18,7 +18,7 @@ ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU)
 _FORWARD = (torch.relu_, torch.tanh_, torch.ops.aten.gelu, torch.ops.aten.silu)
 
 ALIGNMENT = 16
-"""Outputs are padded to multiples of this: matrix products and softmax over 10 columns take longer than over 16."""
+"""Layers are padded to multiples of this: products and softmax over 10 columns take longer than over 16."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class MLPShape:
         """The shape of `model`, or None if it is no such MLP."""
         if type(model) is not nn.Sequential or len(model) % 2 == 0:
             return None
-        linears, others = list(model)[::2], list(model)[1::2]
-        if not all(_is_linear(layer) and layer.bias is not None for layer in linears):
+        others = list(model)[1::2]
+        linears = [layer for layer in list(model)[::2] if isinstance(layer, nn.Linear)]
+        if len(linears) <= len(others) or not all(map(_computes_linear, linears)):
             return None
         kinds = {type(layer) for layer in others}
         exact = all(getattr(layer, "approximate", "none") == "none" for layer in others)
@@ -150,9 +151,9 @@ class StackedMLP:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _is_linear(layer: nn.Module) -> bool:
-    """Whether it computes what `nn.Linear` does, perhaps as a subclass with other initial weights."""
-    return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
+def _computes_linear(layer: nn.Linear) -> bool:
+    """Whether it has a bias and computes what `nn.Linear` does, if it is a subclass."""
+    return layer.bias is not None and type(layer).forward is nn.Linear.forward
 
 
 def _segments(kinds: Sequence[int]) -> list[tuple[int, int, int]]:

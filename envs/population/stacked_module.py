@@ -55,7 +55,8 @@ class StackedModule:
     def pad(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The tensors of a row, floats in the type of the parameters."""
         return tuple(
-            values.to(self.device, self.dtype if values.is_floating_point() else values.dtype) for values in tensors
+            values.to(self.device, self.dtype if values.is_floating_point() else values.dtype)
+            for values in tensors
         )
 
     def losses(self, batch: Sequence[Tensor]) -> Tensor:

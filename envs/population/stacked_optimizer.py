@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,5 +150,3 @@ class StackedOptimizer:
         for mine, saved in zip(self.moments(), state["moments"], strict=True):
             mine.copy_(saved)
         self.steps = state["steps"].copy()
-
-

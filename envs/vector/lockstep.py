@@ -43,8 +43,8 @@ class Lockstep:
 
     From one `reset` to the next, the tasks of all slots can be computed together with the first one of the first
     slot (`TaskFamily.sample_like`): they have its numbers of steps and decisions, so no row waits for another.
-    Otherwise every slot's tasks and seeds follow from its own generator, as a `TrainingScheduleEnv`'s do. A run that diverges is replaced at once by a new one with
-    as many decisions as its round has left.
+    Otherwise every slot's tasks and seeds follow from its own generator, as a `TrainingScheduleEnv`'s do. A run
+    that diverges is replaced at once by a new one with as many decisions as its round has left.
 
     Args:
         tasks: the family that tasks are drawn from.

@@ -16,9 +16,9 @@ from rlsched.policy import PolicyInterface
 class PopulationVecEnv(VecEnv):
     """Training runs as a stable-baselines3 `VecEnv`, computed in groups.
 
-    Slot i with seed s plays the episodes that a `TrainingScheduleEnv` seeded with s would, except that the tasks of
-    a group can be computed together: see `Lockstep`. Slots reset themselves, as the library wants it: `infos` hold
-    `terminal_observation` and, as its `Monitor` does, `episode`; `reset_infos` those of the episode begun.
+    Slot i with seed s plays the episodes that a `TrainingScheduleEnv` seeded with s would, except that the tasks
+    of a group can be computed together: see `Lockstep`. Slots reset themselves, as the library wants it: `infos`
+    hold `terminal_observation` and, as its `Monitor` does, `episode`; `reset_infos` those of the episode begun.
     Nothing is truncated.
 
     The arguments are those of `Slots`.

@@ -41,9 +41,7 @@ class Slots:
         self.action_space = spaces.Box(-1.0, 1.0, (1 + tasks.num_buckets,), dtype=np.float32)
         starts = range(0, num_envs, group_size)
         self._groups = [slice(start, min(start + group_size, num_envs)) for start in starts]
-        self._cores = [
-            Lockstep(tasks, interface, group.stop - group.start, unstackable) for group in self._groups
-        ]
+        self._cores = [Lockstep(tasks, interface, group.stop - group.start, unstackable) for group in self._groups]
         self._rngs = [seeding.np_random(None)[0] for _ in range(num_envs)]
 
     def reset(self, seeds: Sequence[int | None]) -> tuple[Array, list[dict[str, object]]]:
@@ -62,8 +60,10 @@ class Slots:
             raise ValueError(f"actions must be finite with shape ({self.num_envs}, 1 + K), got {actions.shape}.")
         parts = [core.step(actions[group]) for group, core in zip(self._groups, self._cores, strict=True)]
         return Transition(
-            *(np.concatenate([getattr(part, name) for part in parts])
-              for name in ("observations", "rewards", "terminated", "final")),
+            observations=np.concatenate([part.observations for part in parts]),
+            rewards=np.concatenate([part.rewards for part in parts]),
+            terminated=np.concatenate([part.terminated for part in parts]),
+            final=np.concatenate([part.final for part in parts]),
             infos=[info for part in parts for info in part.infos],
             reset_infos=[info for part in parts for info in part.reset_infos],
-        )  # fmt: skip
+        )
