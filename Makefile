@@ -26,9 +26,8 @@ lint: install
 	$(BIN)/python -m pytest --doctest-modules rlsched
 
 bench: install
-	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.first_step
-	$(BIN)/python -m benchmarks.population
+	$(BIN)/rlsched bench --json runs/bench.json
+	$(BIN)/python -m rlsched.benchmarks.first_step
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

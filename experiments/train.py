@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,8 @@ def _family(tasks: str, task: str | None, misjudged: float) -> TaskFamily:
     if task is None:
         _check.choice("tasks", tasks, FAMILIES)
         return FAMILIES[tasks](misjudged=misjudged)
+    # As for `python -m`: what lies in the present folder can be imported.
+    sys.path.insert(0, "")
     try:
         return UserFamily(load_task(task), misjudged=misjudged)
     except (TypeError, ValueError) as error:

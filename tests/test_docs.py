@@ -13,7 +13,7 @@ from tests.policies import random_policy
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 # A short training stands in for the documents' long ones.
-QUICK = shlex.split("--iterations 1 --num-envs 1 --minibatch 60 --evaluation-tasks 1 --tasks.max-steps 60")
+QUICK = shlex.split("--iterations 1 --num-envs 1 --minibatch 50 --evaluation-tasks 1")
 
 
 def blocks(language: str) -> list[str]:
@@ -33,6 +33,11 @@ def commands() -> list[list[str]]:
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random_policy(0).save(tmp_path / "runs" / "demo" / "policy.safetensors")
+    for code in blocks("python"):
+        # Code that the reader is told to put into a file.
+        named = re.match(r"# (\w+\.py)\n", code)
+        if named:
+            (tmp_path / named[1]).write_text(code)
     return tmp_path
 
 
@@ -46,6 +51,8 @@ def test_the_python_in_the_documents_runs(folder, capsys):
 def test_the_rlsched_commands_in_the_documents_run(folder):
     run = 0
     for words in commands():
+        if words[:2] == ["rlsched", "bench"]:
+            continue  # minutes; CI runs it
         if words[0] == "rlsched":
             # Later flags win: the documents' own settings are parsed, then shortened.
             short = [*words, *QUICK] if words[1] == "train" else words
@@ -72,6 +79,7 @@ def test_the_other_commands_are_those_of_ci():
             assert all(re.search(rf"^{extra} = ", project, flags=re.MULTILINE) for extra in extras)
         else:
             assert words[0] in {"rlsched", "tensorboard"}, words
+            assert words[:2] != ["rlsched", "bench"] or "/rlsched bench" in makefile
 
 
 def test_links_between_the_documents_lead_somewhere():

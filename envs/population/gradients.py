@@ -31,7 +31,8 @@ class GradientStatistics:
         """Look at parameters and gradients of the `sampled` rows (r,), which have done `step` (r,) steps."""
         self._norm, self._size = _array(row_norms(self._gradients)), _array(row_norms(self._parameters))
         product = _array(row_products(self._gradients, self._last))
-        cosine = product / (np.maximum(self._norm, 1e-8) * np.maximum(self.last_norm, 1e-8))
+        with np.errstate(invalid="ignore"):  # of a row that diverges
+            cosine = product / (np.maximum(self._norm, 1e-8) * np.maximum(self.last_norm, 1e-8))
         self._cosine = np.where(self.last_step == step - 1, cosine, np.nan)
         self._kept = sampled & np.isfinite(self._norm)
         if self._kept.all():
@@ -48,7 +49,7 @@ class GradientStatistics:
 
         `moved` (r,) is the norm of the update.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = np.where(self._size > 0, _array(moved) / self._size, np.nan)
         return np.where(self._kept, np.stack([self._norm, ratio, self._cosine]), np.nan)
 

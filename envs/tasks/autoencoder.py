@@ -10,7 +10,8 @@ import numpy as np
 
 from rlsched import _check
 from rlsched.contract import Array
-from rlsched.envs.tasks.data import DataConfig, DataFamily, Pool, assemble, log_uniform
+from rlsched.envs.tasks.assemble import Pool, assemble
+from rlsched.envs.tasks.data import DataConfig, DataFamily, log_uniform
 from rlsched.envs.tasks.digits import load_digits
 from rlsched.envs.tasks.losses import squared_error
 from rlsched.envs.tasks.models import ACTIVATIONS, mlp

@@ -17,7 +17,8 @@ from torch import nn
 
 from rlsched import _check
 from rlsched.contract import Array
-from rlsched.envs.tasks.data import DataConfig, DataFamily, Pool, assemble, mislabel
+from rlsched.envs.tasks.assemble import Pool, assemble, mislabel
+from rlsched.envs.tasks.data import DataConfig, DataFamily
 from rlsched.envs.tasks.losses import sequence_cross_entropy
 from rlsched.envs.tasks.models import CharacterGRU, CharacterTransformer
 from rlsched.envs.tasks.task import Task, TaskConfig, expect

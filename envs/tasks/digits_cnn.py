@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from rlsched import _check
-from rlsched.envs.tasks.data import DataConfig, DataFamily, Pool, assemble
+from rlsched.envs.tasks.assemble import Pool, assemble
+from rlsched.envs.tasks.data import DataConfig, DataFamily
 from rlsched.envs.tasks.digits import load_digits
 from rlsched.envs.tasks.losses import cross_entropy
 from rlsched.envs.tasks.models import image_cnn

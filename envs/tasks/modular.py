@@ -10,7 +10,8 @@ import numpy as np
 
 from rlsched import _check
 from rlsched.contract import Array
-from rlsched.envs.tasks.data import DataConfig, DataFamily, Pool, assemble, log_uniform, mislabel
+from rlsched.envs.tasks.assemble import Pool, assemble, mislabel
+from rlsched.envs.tasks.data import DataConfig, DataFamily, log_uniform
 from rlsched.envs.tasks.losses import squared_error
 from rlsched.envs.tasks.models import square_network
 from rlsched.envs.tasks.task import Task, TaskConfig, expect

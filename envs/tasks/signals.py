@@ -14,7 +14,8 @@ from torch import nn
 
 from rlsched import _check
 from rlsched.contract import Array
-from rlsched.envs.tasks.data import DataFamily, Pool, assemble, log_uniform
+from rlsched.envs.tasks.assemble import Pool, assemble
+from rlsched.envs.tasks.data import DataFamily, log_uniform
 from rlsched.envs.tasks.losses import cross_entropy
 from rlsched.envs.tasks.models import signal_cnn
 from rlsched.envs.tasks.perceptron import PerceptronConfig, sample_perceptron

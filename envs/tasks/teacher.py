@@ -10,7 +10,8 @@ import torch
 
 from rlsched import _check
 from rlsched.contract import Array
-from rlsched.envs.tasks.data import DataFamily, Pool, assemble, log_uniform
+from rlsched.envs.tasks.assemble import Pool, assemble
+from rlsched.envs.tasks.data import DataFamily, log_uniform
 from rlsched.envs.tasks.losses import cross_entropy, squared_error
 from rlsched.envs.tasks.models import ACTIVATIONS, mlp
 from rlsched.envs.tasks.perceptron import PerceptronConfig, sample_perceptron

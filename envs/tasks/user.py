@@ -177,6 +177,10 @@ class UserFamily(TaskFamily):
             online=config.bucket_by == "online",
         )
 
+    def __repr__(self) -> str:
+        settings = f"num_buckets={self.num_buckets}, misjudged={self.misjudged}, stretch={self.stretch}"
+        return f"UserFamily({self.name}, {settings})"
+
     def _buckets(self, user: UserTask, size: int, config: UserConfig) -> Buckets:
         if user.buckets is not None:
             if user.buckets.count != self.num_buckets:
