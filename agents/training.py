@@ -130,6 +130,7 @@ def train(
     out = Path(out)
     checkpoint, policy_file = out / "checkpoint.pt", out / "policy.safetensors"
     tasks = quick() if tasks is None else tasks
+    _check_decisions(tasks)
     settings = _settings(config, tasks)
     _claim(out, settings, resume)
     torch.set_num_threads(1)  # the networks are tiny: more threads cost more than they bring
@@ -164,6 +165,16 @@ def train(
         save_checkpoint(checkpoint, model, extra)
         report(progress)
     return Policy.load(policy_file)
+
+
+def _check_decisions(tasks: TaskFamily) -> None:
+    """Refuse episodes that no rollout would hold; their ends would never be seen."""
+    rng = np.random.default_rng(0)
+    most = max(tasks.sample(rng).num_decisions for _ in range(100))
+    if most > ROLLOUT_STEPS:
+        raise _check.ArgumentError(
+            f"num_decisions must be at most {ROLLOUT_STEPS} in every task, got {most}: an iteration holds no more."
+        )
 
 
 def _settings(config: TrainConfig, tasks: TaskFamily) -> dict[str, Any]:

@@ -46,12 +46,12 @@ def largest() -> None:
 
 
 def growth() -> None:
-    """Print the memory after 2,000 environment steps, and how much it has grown after 10,000 more."""
+    """Print the memory when all buffers exist, after 12,000 environment steps, and the growth over 10,000 more."""
     env = PopulationVecEnv(Digits(min_steps=60, max_steps=120, max_batch=32), PolicyInterface(), 50, 50)
     env.seed(0)
     env.reset()
     levels = []
-    for steps in (40, 200):
+    for steps in (240, 200):
         for _ in range(steps):
             env.step(np.zeros((50, 5), np.float32))
         levels.append(_now())

@@ -17,6 +17,7 @@ from rlsched import Buckets
 from rlsched.benchmarks.eager import PlainGRU, loop
 from rlsched.benchmarks.rows import Row, in_turns, matmul_rate
 from rlsched.envs.population import Population
+from rlsched.envs.population.plan import CHUNK
 from rlsched.envs.tasks import Characters, DigitsCNN, Signals, Task, TaskConfig, TaskFamily
 from rlsched.envs.tasks.losses import cross_entropy
 from rlsched.envs.tasks.models import mlp
@@ -57,9 +58,9 @@ def of_family(family: TaskFamily, changes: dict[str, Any], row: int) -> Task:
     return family.build(dataclasses.replace(config, **(SETTINGS | plain | {"optimizer": "sgd"} | changes)))
 
 
-def stacked(tasks: list[Task], device: str = "cpu") -> Callable[[], object]:
+def stacked(tasks: list[Task], device: str = "cpu", chunk: int = CHUNK) -> Callable[[], object]:
     """A function that advances runs of all `tasks` by one window."""
-    together = Population(tasks, device=device)
+    together = Population(tasks, device=device, chunk=chunk)
     together.reset(range(len(tasks)))
     n_steps, scale = np.full(len(tasks), WINDOW), np.ones((len(tasks), WINDOW))
 
@@ -116,6 +117,17 @@ def rows() -> list[Row]:
         tasks = [of_family(Characters(), changes, row) for row in range(64)]
         plain = PlainGRU(96, width) if model == "gru" else None
         result += row_of(f"{model}, width {width}, batch {batch} x 32", tasks, "sgd", _work(tasks[0]), plain)
+    return result + chunk_rows()
+
+
+def chunk_rows() -> list[Row]:
+    """How many rows to compute together: the measurement behind `rlsched.envs.population.plan.CHUNK`."""
+    tasks = [perceptron((64, 32, 32, 10), 32, "sgd", row % 8) for row in range(256)]
+    chosen, result = stacked(tasks), []
+    for chunk in (16, 32, 64, 128, 256):
+        ours, theirs = in_turns(stacked(tasks, chunk=chunk), chosen, ROUNDS)
+        ours, theirs = (value / WINDOW / len(tasks) * 1e6 for value in (ours, theirs))
+        result.append(Row(f"model-step by chunks of {chunk} rows", ours, "us", theirs, theirs / ours))
     return result
 
 

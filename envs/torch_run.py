@@ -43,6 +43,8 @@ class TorchRun:
         self._order = DataOrder(self.task, draw_seed)
         # What modules such as dropout draw from while this run is advanced.
         self._torch_rng = torch.Generator().manual_seed(torch_seed).get_state()
+        # The same at every evaluation: a loss that draws random numbers is then comparable over time.
+        self._evaluation_rng = self._torch_rng
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._monitor = Monitor(self.optimizer, self._reads)
         self._step, self._decision = 0, 0
@@ -112,7 +114,8 @@ class TorchRun:
 
     def _losses_on(self, batch: Any) -> Tensor:
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._evaluation_rng)
             return self.task.loss(self.model, batch)
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rlsched.contract import Array
 from rlsched.envs.episodes import Episodes
 from rlsched.envs.population.eager_block import EagerBlock
 from rlsched.envs.tasks import Digits, TaskConfig, TaskFamily
+from rlsched.envs.tasks.task import check_family
 from rlsched.envs.torch_run import TorchRun
 from rlsched.policy import PolicyInterface
 
@@ -54,7 +55,7 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
 
     def __init__(self, tasks: TaskFamily | None = None, interface: PolicyInterface | None = None) -> None:
-        self.tasks = Digits() if tasks is None else tasks
+        self.tasks = Digits() if tasks is None else check_family(tasks)
         self.interface = PolicyInterface() if interface is None else interface
         low, high = observation.bounds(self.tasks.num_buckets)
         self.observation_space = spaces.Box(low, high, dtype=np.float32)

@@ -111,19 +111,24 @@ class RunSpec:
 
     @classmethod
     def stack(cls, specs: Sequence[RunSpec]) -> RunSpec:
-        """The runs of all `specs` as one; all have the same numbers of groups and buckets."""
+        """The runs of all `specs` as one, with the same number of buckets; missing groups have a rate of NaN."""
+        groups = max(spec.base_lr.shape[1] for spec in specs)
         most = max(spec.decision_steps.shape[1] for spec in specs)
         padded = []
         for spec in specs:
             missing = most - spec.decision_steps.shape[1]
             ends = np.repeat(spec.num_steps[:, None], missing, axis=1)
             padded.append(np.concatenate([spec.decision_steps, ends], axis=1))
+        rates = [
+            np.pad(spec.base_lr, ((0, 0), (0, groups - spec.base_lr.shape[1])), constant_values=np.nan)
+            for spec in specs
+        ]
         fields = {
             name: np.concatenate([getattr(spec, name) for spec in specs])
             for name in cls.__dataclass_fields__
-            if name != "decision_steps"
+            if name not in ("decision_steps", "base_lr")
         }
-        return cls(decision_steps=np.concatenate(padded), **fields)
+        return cls(decision_steps=np.concatenate(padded), base_lr=np.concatenate(rates), **fields)
 
     @property
     def num_runs(self) -> int:

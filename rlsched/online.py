@@ -80,6 +80,8 @@ class OnlineBuckets:
         Raises:
             TypeError, ValueError: naming the argument, its range and the value.
         """
+        if np.asarray(indices).dtype == bool:
+            raise TypeError("indices must be integers, got a mask: pass numpy.flatnonzero(mask).")
         index = _check.labels("indices", indices)
         values = _check.losses("losses", losses, index.size, "Give one loss per index, without averaging.")
         if index.min() < 0 or index.max() >= len(self):

@@ -230,3 +230,35 @@ def test_config_and_action_are_stored_beside_the_policy(tmp_path):
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["action"]["max_move"] == 0.3
     assert policy.metadata.training["tasks"] == repr(SHORT)
+
+
+def test_returns_are_those_of_the_single_environment():
+    """Of episodes of different lengths, which are computed together."""
+
+    class Gentle(Digits):
+        def sample(self, rng: np.random.Generator) -> DigitsConfig:
+            return dataclasses.replace(super().sample(rng), base_lr=0.002)
+
+    tasks, seeds = Gentle(min_steps=60, max_steps=90, max_batch=32), [1, 3, 5, 7, 9]
+    act = default_act(4)
+    expected, lengths = [], set()
+    for seed in seeds:
+        env = TrainingScheduleEnv(tasks)
+        observation, _ = env.reset(seed=seed)
+        total, steps, over = 0.0, 0, False
+        while not over:
+            observation, reward, over, _, _ = env.step(act(observation[None])[0])
+            total, steps = total + reward, steps + 1
+        expected.append(total)
+        lengths.add(steps)
+    assert len(lengths) > 1
+    np.testing.assert_allclose(episode_returns(act, tasks, seeds), expected, atol=2e-3)
+
+
+def test_episodes_longer_than_a_rollout_are_refused(tmp_path):
+    class Long(Digits):
+        def sample(self, rng: np.random.Generator) -> DigitsConfig:
+            return dataclasses.replace(super().sample(rng), num_steps=300, num_decisions=150)
+
+    with pytest.raises(ValueError, match="num_decisions must be at most 100 in every task, got 150"):
+        train(TINY, tmp_path / "run", tasks=Long())

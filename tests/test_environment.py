@@ -11,6 +11,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from rlsched.envs import TorchRun, TrainingScheduleEnv
 from rlsched.envs.tasks import Digits, DigitsConfig, Tabular
+from rlsched.envs.vector import PopulationVectorEnv
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 
 CONFIG = DigitsConfig(data_seed=3, num_steps=60, num_decisions=10, batch_size=16, optimizer="adam", base_lr=0.01)
@@ -164,3 +165,21 @@ def test_bad_options_are_refused():
         make().reset(options={"run_seed": -1})
     with pytest.raises(TypeError, match="config must be of type DigitsConfig, got int"):
         make().reset(options={"task": 3})
+
+
+def test_a_family_that_cannot_be_built_is_refused_at_once():
+    class Broken(Digits):
+        def build(self, config):
+            raise ValueError("there are no data")
+
+    class Fewer(Digits):
+        def build(self, config):
+            return super().build(dataclasses.replace(config, num_buckets=2))
+
+    for make in (TrainingScheduleEnv, PopulationVectorEnv):
+        with pytest.raises(ValueError, match="there are no data"):
+            make(Broken())
+        with pytest.raises(ValueError, match="task must have 4 buckets, as its family says, got 2"):
+            make(Fewer())
+        with pytest.raises(TypeError, match="tasks must be a TaskFamily, got the class Digits: give for example"):
+            make(Digits)  # type: ignore[arg-type]

@@ -81,8 +81,15 @@ def test_every_family_in_single_precision(name, changes):
 def test_quadratics_with_their_own_curvatures():
     family, rng = Quadratics(), np.random.default_rng(0)
     first = family.sample(rng)
-    configs = [dataclasses.replace(family.sample_like(rng, first), base_lr=0.05) for _ in range(4)]
-    check([double(family.build(config)) for config in configs], 100, 1e-9, "module")
+    configs = [
+        dataclasses.replace(first, data_seed=int(rng.integers(99)), base_lr=0.05, condition=condition)
+        for condition in (1.0, 10.0, 19.0, 300.0)
+    ]
+    tasks = [double(family.build(config)) for config in configs]
+    population = Population(tasks)
+    population.reset(range(4))
+    assert len(population._blocks) == 1, "they are one stack"
+    check(tasks, 100, 1e-9, "module")
 
 
 def test_rows_of_modules_do_not_influence_each_other():
@@ -135,7 +142,7 @@ def test_few_rows_of_a_module_are_eager_loops_and_the_same_runs():
     population, runs = Population(tasks), [TorchRun(task) for task in tasks]
     population.reset([1, 2])
     assert population.paths == ["eager", "eager"]
-    assert population.reasons == ["", ""]
+    assert population.reasons == ["fewer than 3 runs have its structure, loss and batch size"] * 2
     for seed, run in zip([1, 2], runs, strict=True):
         run.reset(seed)
     for window in range(3):

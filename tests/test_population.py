@@ -114,7 +114,8 @@ def test_rows_may_be_advanced_by_different_numbers_of_steps():
 
 def test_sampled_tasks_of_both_families_agree_too():
     for family in (Digits(), Tabular()):
-        tasks = [double(family.build(family.sample(np.random.default_rng(seed)))) for seed in range(12)]
+        configs = [family.sample(np.random.default_rng(seed)) for seed in range(12)]
+        tasks = [double(family.build(dataclasses.replace(config, base_lr=0.003))) for config in configs]
         population, runs = Population(tasks), references(tasks, range(12))
         population.reset(range(12))
         for window, width in enumerate((1, 1, 2, 4, 8, 13)):
@@ -274,9 +275,9 @@ UNSTACKABLE = [
     (with_model(nn.Linear(64, 8), Tied(), nn.Linear(8, 10)), r"model.1 \(Tied\) draws random numbers"),
     (
         with_model(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)),
-        r"model.1 \(BatchNorm1d\) keeps batch stat",
+        r"model.1 \(BatchNorm1d\) uses batch stat",
     ),
-    (with_model(nn.Linear(64, 10), Surprise()), "torch.vmap cannot batch it"),
+    (with_model(nn.Linear(64, 10), Surprise()), r"torch.func cannot batch it"),
     (with_model(nn.Linear(64, 10).requires_grad_(False), nn.Linear(10, 10)), "model.0.weight is frozen"),
     (
         with_optimizer(lambda m: torch.optim.RMSprop(m.parameters(), lr=0.1)),
@@ -313,3 +314,17 @@ def test_tasks_must_be_some_and_of_equal_buckets():
     other = dataclasses.replace(task, buckets=Buckets.from_scores(np.arange(len(task.buckets)), count=3))
     with pytest.raises(ValueError, match=r"tasks must have the same number of buckets, got \[3, 4\]"):
         Population([task, other])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("path", ["mlp", "module"])
+def test_on_a_gpu_rows_are_the_same_runs(path):
+    tasks = [double(Digits().build(config)) for config in VARIED]
+    if path == "module":
+        tasks = [double(with_model(nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 10)))] * 3
+    seeds = list(range(len(tasks)))
+    population, runs = Population(tasks, device="cuda"), references(tasks, seeds)
+    population.reset(seeds)
+    assert set(population.paths) == {path}
+    for window in range(10):
+        compare(population, runs, window, np.full(len(tasks), 4), 1e-9)

@@ -16,6 +16,7 @@ from torch import nn
 from rlsched.envs import TorchRun
 from rlsched.envs.tasks import (
     FAMILIES,
+    Autoencoder,
     Characters,
     Digits,
     DigitsCNN,
@@ -23,6 +24,7 @@ from rlsched.envs.tasks import (
     Quadratics,
     Signals,
     Tabular,
+    Teacher,
     broad,
     describe,
     signals,
@@ -471,3 +473,53 @@ def test_initial_weights_are_spread_as_those_of_torch(layer, fresh):
         assert mine.shape == theirs.shape
         assert mine.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.2)
         assert mine.std().item() == pytest.approx(theirs.std().item(), rel=0.4)
+
+
+@pytest.mark.parametrize("scorer", ["probe", "reference_loss", "forgetting"])
+def test_the_hardest_bucket_by_any_scorer_holds_most_wrong_targets(scorer):
+    config = dataclasses.replace(
+        Digits().sample(np.random.default_rng(0)),
+        scorer=scorer, bucket_by="difficulty", label_noise=0.2, num_classes=10, num_features=64, num_examples=800,
+        width=64, depth=1, duplicates=0.0, imbalance=1.0, domain_skew=0.0, drift=0.0, probed=False,
+    )  # fmt: skip
+    task, clean = Digits().build(config), Digits().build(dataclasses.replace(config, label_noise=1e-9))
+    wrong = (task.train.tensors[1] != clean.train.tensors[1]).numpy()  # type: ignore[attr-defined]
+    shares = [wrong[task.buckets.ids == bucket].mean() for bucket in range(4)]
+    assert shares[3] > 0.5
+    assert max(shares[:3]) < 0.3
+
+
+def test_tasks_that_are_computed_together_stay_as_misjudged_as_drawn():
+    family, first = Digits(), Digits().sample(np.random.default_rng(1))
+    for seed in range(20):
+        drawn = family.sample(np.random.default_rng(seed))
+        alike = family.sample_like(np.random.default_rng(seed), first)
+        misjudged = [config.base_lr / family.reference_lr[config.optimizer] for config in (drawn, alike)]
+        assert misjudged[1] == pytest.approx(misjudged[0])
+        assert alike.optimizer == first.optimizer
+
+
+def test_wrong_targets_are_of_the_same_part():
+    """Autoencoders' targets are images, which are unique: those of a part come from that part."""
+    config = dataclasses.replace(
+        Autoencoder().sample(np.random.default_rng(0)),
+        label_noise=0.4, noisy_validation=True, duplicates=0.0, domain_skew=0.0, drift=0.0,
+    )  # fmt: skip
+    task = Autoencoder().build(config)
+    parts = [task.train.tensors[1], task.validation[1], task.test[1]]  # type: ignore[attr-defined]
+    images = [{row.numpy().tobytes() for row in part} for part in parts]
+    assert not images[0] & images[1]
+    assert not images[0] & images[2]
+    assert not images[1] & images[2]
+
+
+def test_families_refuse_batches_that_they_cannot_draw():
+    with pytest.raises(ValueError, match=r"max_batch must be an integer in \[1, 128\], got 256. Two digits"):
+        Digits(max_batch=256)
+    with pytest.raises(ValueError, match="min_batch to max_batch must hold a power of two, got 5 to 7"):
+        Teacher(min_batch=5, max_batch=7)
+
+
+def test_families_that_cannot_be_told_apart_are_not_mixed():
+    with pytest.raises(ValueError, match="families must differ in the type of their settings, two have Digits"):
+        Mixture([Digits(misjudged=1.0), Digits()])

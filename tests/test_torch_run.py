@@ -12,7 +12,9 @@ from torch.utils.data import Dataset, TensorDataset
 
 from rlsched import Buckets, CurriculumSampler
 from rlsched.envs import TorchRun
+from rlsched.envs.population import Population
 from rlsched.envs.tasks import Digits, DigitsConfig, Tabular, TabularConfig, Task
+from rlsched.envs.tasks.collate import collate
 
 CONFIG = DigitsConfig(
     data_seed=3, num_steps=60, num_decisions=10, batch_size=16, optimizer="adam", base_lr=0.01,
@@ -248,3 +250,58 @@ def test_training_validation_and_test_data_are_disjoint(family, config):
 def test_a_bad_config_is_refused(changes, error, words):
     with pytest.raises(error, match=words):
         dataclasses.replace(CONFIG, **changes)
+
+
+def test_a_restored_run_remembers_its_last_gradient():
+    run, twin = (TorchRun(Digits().build(CONFIG)) for _ in range(2))
+    run.reset(0)
+    twin.reset(0)
+    shares = run.spec.bucket_shares[0]
+    run.advance(3, np.ones(3), shares)
+    twin.load_state_dict(run.state_dict())
+    windows = [each.advance(1, np.ones(1), shares) for each in (run, twin)]
+    assert np.isfinite(windows[0].grad_agreement).all()
+    np.testing.assert_array_equal(windows[0].grad_agreement, windows[1].grad_agreement)
+
+
+def test_evaluation_draws_the_same_numbers_every_time():
+    def noisy(model, batch):
+        return (model(batch["x"].float()[:, None]) + torch.randn(len(batch["x"]), 1)).square().mean(dim=1)
+
+    task = dataclasses.replace(own_task(), loss=noisy)
+    run = TorchRun(task)
+    run.reset(0)
+    before = torch.get_rng_state()
+    assert run.validation_loss() == run.validation_loss()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_steps_that_were_not_sound_say_nothing_of_the_examples(monkeypatch):
+    seen = []
+
+    def spy(self, indices, losses):
+        seen.append(np.array(losses))
+
+    monkeypatch.setattr("rlsched.envs.data_order.DataOrder.close_window", spy)
+    config = dataclasses.replace(CONFIG, optimizer="sgd", base_lr=1e38, bucket_by="online")
+    task = Digits().build(config)
+    run, population = TorchRun(task), Population([task])
+    run.reset(0)
+    run.advance(8, np.ones(8), run.spec.bucket_shares[0])
+    population.reset([0])
+    window = population.advance(np.array([8]), np.ones((1, 8)), population.spec.bucket_shares)
+    assert window.nonfinite[0] == 1
+    assert len(seen) == 2
+    for losses in seen:
+        assert 0 < len(losses) < 8
+        assert np.isfinite(losses).all()
+    assert seen[0].shape == seen[1].shape
+
+
+def test_each_example_of_a_subclass_goes_through_its_own_getitem():
+    class Doubled(TensorDataset):
+        def __getitem__(self, index):
+            return tuple(values * 2 for values in super().__getitem__(index))
+
+    data = Doubled(torch.arange(6.0))
+    assert collate(data, np.array([1, 3]))[0].tolist() == [2.0, 6.0]

@@ -77,12 +77,12 @@ def started(family, seed=0):
 def test_runs_train_and_leave_the_users_model_alone():
     model = network()
     before = copy.deepcopy(model.state_dict())
-    family = UserFamily(lambda: plain(model=model), misjudged=1.0)
+    family = UserFamily(lambda: plain(model=model, num_steps=160), misjudged=1.0)
     run = started(family)
     assert run.spec.num_buckets == 4
     assert len(run.task.validation[0]) == len(run.task.test[0]) == 30
     first = run.validation_loss()
-    run.advance(80, 1 - np.arange(80) / 80, run.task.buckets.shares)
+    run.advance(160, 1 - np.arange(160) / 160, run.task.buckets.shares)
     assert run.validation_loss() < 0.6 * first
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -137,10 +137,34 @@ def test_attention_is_drawn_anew_as_well():
 
 
 def test_randomness_is_restored_after_an_error():
-    state = torch.get_rng_state()
+    state, numpys, pythons = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     with pytest.raises(KeyError), own_randomness(0):
-        raise KeyError(torch.rand(3))
+        raise KeyError(torch.rand(3), np.random.rand(3), random.random())  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state)
+    for mine, theirs in zip(np.random.get_state(), numpys, strict=True):  # noqa: NPY002
+        np.testing.assert_array_equal(mine, theirs)
+    assert random.getstate() == pythons
+
+
+def test_no_test_example_is_another_variations_validation():
+    family = UserFamily(lambda: plain())
+    tasks = [task_of(family, seed) for seed in range(6)]
+    validation, test = ({row.numpy().tobytes() for task in tasks for row in part(task)} for part in (
+        lambda task: task.validation[0], lambda task: task.test[0],
+    ))  # fmt: skip
+    assert len(validation) == len(test) == 30
+    assert not validation & test
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(-1.0, "loss must be finite and >= 0"), (float("nan"), "finite and >=")]
+)
+def test_losses_that_a_policy_cannot_steer_by_are_refused(value, words):
+    def shifted(model, batch):
+        return loss(model, batch) * 0 + value
+
+    with pytest.raises(ValueError, match="loss must be finite and >= 0"):
+        UserFamily(lambda: plain(loss=shifted))
 
 
 def test_map_style_data_sets_scores_and_buckets_are_used():

@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from rlsched.envs import TrainingScheduleEnv
-from rlsched.envs.tasks import Digits, DigitsConfig
+from rlsched.envs.tasks import Digits, DigitsConfig, Mixture, Tabular, Teacher
 from rlsched.envs.vector import Lockstep, PopulationVecEnv, PopulationVectorEnv
 from rlsched.policy import PolicyInterface
 
@@ -234,3 +234,35 @@ def test_the_gymnasium_vector_is_registered():
     env = gymnasium.make_vec("rlsched/TrainingSchedule-v0", num_envs=3, vectorization_mode="vector_entry_point")
     assert isinstance(env.unwrapped, PopulationVectorEnv)
     assert env.reset(seed=0)[0].shape == (3, 49)
+
+
+def test_a_reset_in_the_middle_of_an_episode_forgets_it():
+    env = vector(num_envs=2, group_size=2)
+    play(env, actions(2, 5))
+    env.seed(1)
+    _, rewards, dones, infos = play(env, actions(2, 60))
+    end = int(np.flatnonzero(dones[:, 0])[0])
+    assert infos[end][0]["episode"]["l"] == end + 1
+    assert infos[end][0]["episode"]["r"] == pytest.approx(rewards[: end + 1, 0].sum(), abs=1e-4)
+
+
+def test_runs_that_are_over_are_not_kept():
+    core = Lockstep(Explosive(min_steps=60, max_steps=80, max_batch=32), PolicyInterface(), 6)
+    core.reset([np.random.default_rng(seed) for seed in range(6)])
+    for _ in range(8):
+        core.step(np.zeros((6, 5)))
+        assert len(core._cohorts) <= 6
+
+
+def test_a_vector_is_reset_before_it_is_stepped():
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        gymnasium_vector().step(np.zeros((4, 5)))
+    seed: Any = np.int64(3)
+    assert gymnasium_vector().reset(seed=seed)[0].shape == (4, 49)
+
+
+def test_the_first_slot_plays_the_first_task_of_a_mixture_too():
+    tasks = Mixture([Teacher(max_batch=32), Tabular(max_batch=32)])
+    for seed in range(8):
+        first = tasks.sample(np.random.default_rng(seed))
+        assert tasks.sample_like(np.random.default_rng(seed), first) == first

@@ -125,12 +125,6 @@ class StackedBlock:
         """Steps and decisions (r,) done so far."""
         return self._step, self._decision
 
-    def try_out(self) -> None:
-        """Find gradients on a few examples, so that what cannot be stacked fails before the first step."""
-        places = torch.from_numpy(self._first[:, None] + np.zeros((1, 2), dtype=np.int64)).to(self._network.device)
-        weights = torch.ones(len(self._rows), 2).to(self._weights)
-        self._network.backward([self._pick(values, places) for values in self._data], weights)
-
     def validation_loss(self) -> Array:
         """(r,) mean loss of each row on its validation data."""
         return self._mean_loss("validation")
@@ -143,6 +137,7 @@ class StackedBlock:
         """Everything the rest of the runs depends on, copied."""
         return {
             "parameters": self._network.parameters.clone(),
+            "constants": self._network.constants(),
             "optimizer": self._optimizer.state_dict(),
             "last_gradient": self._gradients.last.clone(),
             "last_gradient_norm": self._gradients.last_norm.copy(),
@@ -155,6 +150,7 @@ class StackedBlock:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken, bit for bit."""
         self._network.parameters.copy_(state["parameters"])
+        self._network.load_constants(state["constants"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._gradients.last.copy_(state["last_gradient"])
         self._gradients.last_norm = state["last_gradient_norm"].copy()
@@ -167,6 +163,7 @@ class StackedBlock:
         """Where one row stands, without the padding of this block."""
         flats = [self._network.parameters, *self._optimizer.moments(), self._gradients.last]
         return {
+            "constants": {name: values[row] for name, values in self._network.constants().items()},
             "tensors": [[part.clone() for part in self._network.row(flat, row)] for flat in flats],
             "optimizer_steps": self._optimizer.steps[row],
             "last_gradient_norm": self._gradients.last_norm[row],
@@ -178,6 +175,10 @@ class StackedBlock:
 
     def load_row_state(self, row: int, state: dict[str, Any]) -> None:
         """Let `row` stand where another row of the same task, perhaps of another block, stood."""
+        constants = self._network.constants()
+        for name, values in state["constants"].items():
+            constants[name][row] = values
+        self._network.load_constants(constants)
         flats = [self._network.parameters, *self._optimizer.moments(), self._gradients.last]
         for flat, parts in zip(flats, state["tensors"], strict=True):
             for mine, theirs in zip(self._network.row(flat, row), parts, strict=True):
@@ -235,9 +236,12 @@ class StackedBlock:
         if name not in self._parts:
             batches = [self._network.pad(_held(row.task, name)) for row in self._rows]
             sizes = [len(batch[0]) for batch in batches]
+            # Filled up with the first example, which is finite if the others are.
+            places = torch.arange(max(sizes), device=self._network.device)
+            fill = [places.where(places < size, 0) for size in sizes]
             joined = [
-                torch.nn.utils.rnn.pad_sequence(list(tensors), batch_first=True)
-                for tensors in zip(*batches, strict=True)
+                torch.stack([values[index] for values, index in zip(part, fill, strict=True)])
+                for part in zip(*batches, strict=True)
             ]
             self._parts[name] = joined, self._mean_weights(sizes)
         batch, _ = self._parts[name]

@@ -31,6 +31,7 @@ class EagerBlock:
                 self._windows[row] = self._runs[row].advance(int(n), lr_scale[row], bucket_weights[row])
         fields = [field.name for field in dataclasses.fields(Window) if field.name != "spec"]
         joined = {name: np.concatenate([getattr(window, name) for window in self._windows]) for name in fields}
+        joined["step"], joined["decision"] = self.counters()
         return Window(spec=self.spec, **joined)
 
     def counters(self) -> tuple[Array, Array]:

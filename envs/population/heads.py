@@ -68,5 +68,9 @@ class SquaredError:
 
 
 Head = CrossEntropy | SquaredError
-HEADS: dict[Callable[..., Any], type[Head]] = {cross_entropy: CrossEntropy, squared_error: SquaredError}
-"""By the loss of a task."""
+
+
+def head_of(loss: Callable[..., Any]) -> type[Head] | None:
+    """The head that computes a task's `loss`, or None."""
+    # By identity: a loss need not be hashable.
+    return CrossEntropy if loss is cross_entropy else SquaredError if loss is squared_error else None

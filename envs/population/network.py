@@ -36,6 +36,14 @@ class Network(Protocol):
         """Copy the parameters of `model` into `row`."""
         ...
 
+    def constants(self) -> dict[str, Tensor]:
+        """What else (R, ...) the rows are made of, copied: it may differ by row and is not trained."""
+        ...
+
+    def load_constants(self, constants: dict[str, Tensor]) -> None:
+        """Set what `constants` gave."""
+        ...
+
     def pad(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """A batch or data set of a row as the stack wants it: examples come first and stay as many."""
         ...

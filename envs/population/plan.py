@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import TensorDataset
 
-from rlsched.envs.population.heads import HEADS
+from rlsched.envs.population.fingerprint import fingerprint, structure
+from rlsched.envs.population.heads import head_of
+from rlsched.envs.population.stackable import why_not
 from rlsched.envs.population.stacked_mlp import ALIGNMENT, MLPShape
-from rlsched.envs.population.stacked_module import structure, why_not
 from rlsched.envs.population.stacked_optimizer import OptimizerSettings
 from rlsched.envs.tasks.task import Task
-from rlsched.monitor import SNAPSHOT_ELEMENTS
 
 CHUNK = 64
 """Rows computed together at most: more of them no longer fit the caches (measured by `rlsched bench`)."""
@@ -35,6 +34,7 @@ class Plan:
         path: "mlp" (stacked by hand), "module" (stacked by `torch.func`) or "eager".
         key: rows may be computed together if their keys are equal.
         reason: why the row cannot be stacked; empty if it can.
+        note: why it is not, although it could.
         settings: of a stacked row's optimizer.
         shape: of an MLP.
         batch_size: of the row.
@@ -46,6 +46,7 @@ class Plan:
     settings: OptimizerSettings | None = None
     shape: MLPShape | None = None
     batch_size: int = 1
+    note: str = ""
 
     def work(self, sizes: Sequence[int]) -> float:
         """Floating-point operations of a step of this row, its layers padded to `sizes`."""
@@ -56,39 +57,19 @@ class Plan:
 def plan_row(task: Task, model: nn.Module, optimizer: Optimizer) -> Plan:
     """The fastest way of computing a run of `task` that begins with `model` and `optimizer`."""
     settings = OptimizerSettings.of(optimizer)
-    reason = settings if isinstance(settings, str) else _why_not(task, model, optimizer)
+    reason = settings if isinstance(settings, str) else why_not(task, model, optimizer)
     if reason or isinstance(settings, str):
         return Plan("eager", reason=reason or "")
     assert isinstance(task.train, TensorDataset)
     tensors, dtype, size = task.train.tensors, next(model.parameters()).dtype, task.config.batch_size
     shape = MLPShape.of(model)
-    if shape is not None and task.loss in HEADS and len(tensors) == 2 and tensors[0].ndim == 2:
-        return Plan("mlp", ("mlp", len(shape.sizes), task.loss, dtype, settings), "", settings, shape, size)
+    if shape is not None and head_of(task.loss) is not None and len(tensors) == 2 and tensors[0].ndim == 2:
+        key: Hashable = ("mlp", len(shape.sizes), head_of(task.loss), dtype, settings)
+        return Plan("mlp", key, settings=settings, shape=shape, batch_size=size)
     tails = tuple((tuple(values.shape[1:]), values.dtype) for values in tensors)
-    key = ("module", structure(model), _identity(task.loss), dtype, tails, settings)
+    # Of equal batch sizes, so that a loss may compare the examples of its batch.
+    key = ("module", structure(model), fingerprint(task.loss), dtype, tails, settings, size)
     return Plan("module", key, settings=settings, batch_size=size)
-
-
-def _why_not(task: Task, model: nn.Module, optimizer: Optimizer) -> str | None:
-    """Why a run cannot be stacked, or None."""
-    for part in (task.train, task.drifted):
-        if part is not None and not isinstance(part, TensorDataset):
-            return f"its data set is not a TensorDataset, but a {type(part).__name__}"
-    parameters = list(model.parameters())
-    if len({parameter.dtype for parameter in parameters}) != 1:
-        return "its parameters are not of one type"
-    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if optimized != {id(parameter) for parameter in parameters}:
-        return "its optimizer does not train exactly the parameters of its model"
-    if sum(parameter.numel() for parameter in parameters) > SNAPSHOT_ELEMENTS:
-        return f"it has more than {SNAPSHOT_ELEMENTS} parameters"
-    return why_not(model)
-
-
-def _identity(loss: Any) -> Hashable:
-    if isinstance(loss, functools.partial):
-        return loss.func, repr(loss.args), repr(sorted(loss.keywords.items()))
-    return loss
 
 
 def blocks(plans: Sequence[Plan], chunk: int) -> list[list[int]]:
@@ -101,8 +82,19 @@ def blocks(plans: Sequence[Plan], chunk: int) -> list[list[int]]:
         if plans[rows[0]].path == "mlp":
             result += _cut(plans, rows, chunk)
         else:
-            result += [rows[start : start + chunk] for start in range(0, len(rows), chunk)]
+            count = -(-len(rows) // chunk)
+            result += [rows[len(rows) * i // count : len(rows) * (i + 1) // count] for i in range(count)]
     return result
+
+
+def enough(plans: Sequence[Plan]) -> list[Plan]:
+    """`plans`, but for module rows that too few others can be stacked with: these become eager."""
+    sizes = Counter(plan.key for plan in plans)
+    few = f"fewer than {MIN_MODULE_ROWS} runs have its structure, loss and batch size"
+    return [
+        Plan("eager", note=few) if plan.path == "module" and sizes[plan.key] < MIN_MODULE_ROWS else plan
+        for plan in plans
+    ]
 
 
 def _cut(plans: Sequence[Plan], rows: list[int], chunk: int) -> list[list[int]]:

@@ -15,8 +15,9 @@ from rlsched.contract import Array, RunSpec, Window
 from rlsched.envs.data_order import DataOrder
 from rlsched.envs.population.block import Row, StackedBlock
 from rlsched.envs.population.eager_block import EagerBlock
+from rlsched.envs.population.heads import head_of
 from rlsched.envs.population.network import Network
-from rlsched.envs.population.plan import CHUNK, MIN_MODULE_ROWS, Plan, blocks, plan_row
+from rlsched.envs.population.plan import CHUNK, Plan, blocks, enough, plan_row
 from rlsched.envs.population.stacked_mlp import StackedMLP
 from rlsched.envs.population.stacked_module import StackedModule
 from rlsched.envs.tasks.task import Task
@@ -82,6 +83,8 @@ class Population:
         Raises:
             ValueError: a task cannot be stacked, and `unstackable` is "refuse"; the message says why.
         """
+        if len(seeds) != len(self.tasks):
+            raise ValueError(f"seeds must be one for each of {len(self.tasks)} tasks, got {len(seeds)}.")
         models, specs, plans = [], [], []
         for task, seed in zip(self.tasks, seeds, strict=True):
             model = task.make_model(torch.Generator().manual_seed(run_seeds(seed)[0]))
@@ -89,13 +92,14 @@ class Population:
             models.append(model)
             specs.append(run_spec(task, optimizer))
             plans.append(self._checked(plan_row(task, model, optimizer)))
+        plans = enough(plans)
         self.spec = RunSpec.stack(specs)
-        self._rows: list[Array] = []
-        self._blocks: list[Block] = []
         self.paths = [plan.path for plan in plans]
         """How each row is computed: "mlp", "module" or "eager"."""
-        self.reasons = [plan.reason for plan in plans]
-        """Why a row cannot be stacked; empty if it can."""
+        self.reasons = [plan.reason or plan.note for plan in plans]
+        """Why a row is not stacked; empty if it is."""
+        self._rows: list[Array] = []
+        self._blocks: list[Block] = []
         for rows in blocks(plans, self._chunk):
             self._rows.append(np.array(rows))
             try:
@@ -104,10 +108,7 @@ class Population:
                 self._checked(Plan("eager", reason=str(error)))
                 self._blocks.append(self._eager(rows, seeds))
                 for row in rows:
-                    self.reasons[row] = str(error)
-            if isinstance(self._blocks[-1], EagerBlock):
-                for row in rows:
-                    self.paths[row] = "eager"
+                    self.paths[row], self.reasons[row] = "eager", str(error)
 
     def advance(self, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> Window:
         """Train row r for `n_steps[r]` steps; 0 leaves it as it is.
@@ -121,6 +122,7 @@ class Population:
             the telemetry of these steps; of a row that was left as it is, only `step` and `decision` mean
             something. A row ends its window at a loss that is not finite.
         """
+        self._check(n_steps, lr_scale, bucket_weights)
         window = Window.opening(self.spec)
         fields = {
             field.name: getattr(window, field.name).copy()
@@ -135,6 +137,22 @@ class Population:
             for name, values in fields.items():
                 values[rows] = getattr(part, name)
         return Window(spec=self.spec, **fields)
+
+    def _check(self, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> None:
+        if not hasattr(self, "spec"):
+            raise ValueError("the population has no runs yet: call reset(seeds) first.")
+        runs, longest = len(self.tasks), int(np.max(n_steps, initial=0))
+        if n_steps.shape != (runs,) or n_steps.dtype.kind not in "iu" or n_steps.min() < 0:
+            raise ValueError(f"n_steps must be {runs} integers >= 0, got {n_steps}.")
+        if lr_scale.ndim != 2 or len(lr_scale) != runs or lr_scale.shape[1] < longest:
+            raise ValueError(f"lr_scale must have shape ({runs}, >= {longest}), got {lr_scale.shape}.")
+        if not np.isfinite(lr_scale).all():
+            raise ValueError("lr_scale must be finite everywhere.")
+        shape = self.spec.bucket_shares.shape
+        if bucket_weights.shape != shape:
+            raise ValueError(f"bucket_weights must have shape {shape}, got {bucket_weights.shape}.")
+        if not (bucket_weights >= 0).all() or not bucket_weights.any(axis=1).all():
+            raise ValueError("bucket_weights must be >= 0, with a positive one in every row.")
 
     def validation_loss(self) -> Array:
         """(R,) mean loss of each row on its validation data; not finite if it has diverged."""
@@ -179,28 +197,31 @@ class Population:
         specs: Sequence[RunSpec],
         seeds: Sequence[int],
     ) -> Block:
-        few = plan.path == "module" and len(rows) < MIN_MODULE_ROWS
-        if plan.path == "eager" or plan.settings is None or few:
+        if plan.path == "eager" or plan.settings is None:
             return self._eager(rows, seeds)
+        mine, head = [models[row] for row in rows], head_of(self.tasks[rows[0]].loss)
         network: Network
-        mine = [models[row] for row in rows]
-        if plan.path == "mlp":
-            dtype = next(mine[0].parameters()).dtype
-            network = StackedMLP(mine, self.tasks[rows[0]].loss, dtype, self._device)
+        if plan.path == "mlp" and head is not None:
+            network = StackedMLP(mine, head, next(mine[0].parameters()).dtype, self._device)
         else:
-            network = StackedModule(mine, self.tasks[rows[0]].loss, self._device)
+            network = self._stack_modules(rows, mine)
         for position, model in enumerate(mine):
             network.load(position, model)
         members = [
             Row(self.tasks[row], specs[row], DataOrder(self.tasks[row], run_seeds(seeds[row])[1])) for row in rows
         ]
-        block = StackedBlock(members, network, plan.settings)
-        if plan.path == "module":
-            try:
-                block.try_out()
-            except (RuntimeError, NotImplementedError) as error:
-                raise _CannotStack(f"torch.vmap cannot batch it ({_first_line(error)})") from error
-        return block
+        return StackedBlock(members, network, plan.settings)
+
+    def _stack_modules(self, rows: list[int], models: Sequence[nn.Module]) -> StackedModule:
+        """The modules stacked, and tried out, so that what cannot be stacked fails before the first step."""
+        tasks = [self.tasks[row] for row in rows]
+        try:
+            network = StackedModule(models, tasks[0].loss, self._device)
+            batches = [network.pad([values[:2] for values in task.train.tensors]) for task in tasks]  # type: ignore[attr-defined]
+            network.try_out([torch.stack(tensors) for tensors in zip(*batches, strict=True)])
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise _CannotStack(f"torch.func cannot batch it ({_first_line(error)})") from error
+        return network
 
     def _eager(self, rows: list[int], seeds: Sequence[int]) -> EagerBlock:
         runs = [TorchRun(self.tasks[row]) for row in rows]

@@ -27,7 +27,8 @@ class StackedDraws:
 
         Returns:
             indices (r, W, B) of examples and ids (r, W, B) of their buckets, W the most steps and B the largest
-            batch; where a row has fewer of either, 0 and -1.
+            batch. A smaller batch is filled up with its first example, which is finite if the batch is, and ids
+            of -1; so are steps that a row does not have.
         """
         rows, buckets = weights.shape
         width, batch = int(n_steps.max()), int(self._sizes.max())
@@ -38,10 +39,12 @@ class StackedDraws:
         positions = (offsets[:, :, None] + np.arange(batch)) / self._sizes[:, None, None]
         edges = np.cumsum(weights, axis=1)
         edges /= edges[:, -1:]
-        ids = np.zeros(positions.shape, dtype=np.int16)
+        # A stable sort of 16-bit integers is a radix sort.
+        kind = np.int16 if rows * buckets < 2**15 - 1 else np.int64
+        ids = np.zeros(positions.shape, dtype=kind)
         for edge in edges.T[:-1]:
             ids += positions >= edge[:, None, None]
-        key = ids + np.arange(rows, dtype=np.int16)[:, None, None] * np.int16(buckets)
+        key = ids + (np.arange(rows) * buckets).astype(kind)[:, None, None]
         used = (np.arange(width) < n_steps[:, None])[:, :, None] & (np.arange(batch) < self._sizes[:, None, None])
         if not used.all():
             ids[~used], key[~used] = -1, rows * buckets
@@ -51,6 +54,8 @@ class StackedDraws:
             for place in np.flatnonzero(counts)
         ]
         indices = np.zeros(ids.shape, dtype=np.int64)
-        # A stable sort of 16-bit integers is a radix sort; in each bucket it keeps the order of the batches.
+        # Stable: in each bucket the order of the batches is kept.
         indices.ravel()[np.argsort(key, axis=None, kind="stable")[: counts.sum()]] = np.concatenate(taken)
+        if not used.all():
+            indices = np.where(used, indices, indices[:, :, :1])
         return indices, ids

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rlsched.envs.population.heads import HEADS, Head
+from rlsched.envs.population.heads import Head
 from rlsched.envs.population.layout import Layout
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU)
@@ -42,6 +41,8 @@ class MLPShape:
         linears = [layer for layer in list(model)[::2] if isinstance(layer, nn.Linear)]
         if len(linears) <= len(others) or not all(map(_computes_linear, linears)):
             return None
+        if len(list(model.parameters())) != 2 * len(linears):
+            return None  # some are tied
         kinds = {type(layer) for layer in others}
         exact = all(getattr(layer, "approximate", "none") == "none" for layer in others)
         if len(kinds) > 1 or not kinds <= set(ACTIVATIONS) or not exact:
@@ -58,13 +59,13 @@ class StackedMLP:
 
     Args:
         models: of each row, for which `MLPShape.of` is known, of one depth; rows of equal activation side by side.
-        loss: of all rows; one of `HEADS`.
+        head: of all rows' losses.
         dtype: of parameters and data.
         device: of the same.
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], loss: Callable[..., Any], dtype: torch.dtype, device: torch.device
+        self, models: Sequence[nn.Module], head: type[Head], dtype: torch.dtype, device: torch.device
     ) -> None:
         shapes = [shape for shape in map(MLPShape.of, models) if shape is not None]
         self.shapes, self.dtype, self.device = list(shapes), dtype, device
@@ -77,7 +78,7 @@ class StackedMLP:
         views, gradients = self.layout.views(self.parameters), self.layout.views(self.gradients)
         self._layers = list(zip(views[::2], views[1::2], gradients[::2], gradients[1::2], strict=True))
         self._segments = _segments([shape.activation for shape in shapes])
-        self._head: Head = HEADS[loss]([shape.sizes[-1] for shape in shapes], self.sizes[-1], dtype, device)
+        self._head: Head = head([shape.sizes[-1] for shape in shapes], self.sizes[-1], dtype, device)
 
     def row(self, flat: Tensor, row: int) -> list[Tensor]:
         """Weight (out, in) and bias (out,) of every layer of one row, padding cut off: views."""
@@ -99,6 +100,13 @@ class StackedMLP:
         features = nn.functional.pad(features.to(self.device, self.dtype), (0, self.sizes[0] - features.shape[1]))
         floating = targets.is_floating_point()
         return features, self._head.pad(targets.to(self.device, self.dtype if floating else torch.int64))
+
+    def constants(self) -> dict[str, Tensor]:
+        """See `Network`: there are none."""
+        return {}
+
+    def load_constants(self, constants: dict[str, Tensor]) -> None:
+        """See `Network`."""
 
     def losses(self, batch: Sequence[Tensor]) -> Tensor:
         """See `Network`."""
@@ -152,8 +160,9 @@ class StackedMLP:
 
 
 def _computes_linear(layer: nn.Linear) -> bool:
-    """Whether it has a bias and computes what `nn.Linear` does, if it is a subclass."""
-    return layer.bias is not None and type(layer).forward is nn.Linear.forward
+    """Whether it has weight and bias of its own and computes what `nn.Linear` does, if it is a subclass."""
+    own = {name for name, parameter in vars(layer)["_parameters"].items() if parameter is not None}
+    return own == {"weight", "bias"} and type(layer).forward is nn.Linear.forward
 
 
 def _segments(kinds: Sequence[int]) -> list[tuple[int, int, int]]:

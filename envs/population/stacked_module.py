@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rlsched.envs.population.fingerprint import state
 from rlsched.envs.population.layout import Layout
 
 
@@ -28,7 +28,7 @@ class StackedModule:
     def __init__(
         self, models: Sequence[nn.Module], loss: Callable[[nn.Module, Any], Tensor], device: torch.device
     ) -> None:
-        self._template = _WithLoss(copy.deepcopy(models[0]), loss).to(device).requires_grad_(False)
+        self._template = _WithLoss(copy.deepcopy(models[0]).to(device).requires_grad_(False), loss)
         self.dtype, self.device = next(models[0].parameters()).dtype, device
         named = dict(self._template.named_parameters())
         self._names = list(named)
@@ -39,7 +39,14 @@ class StackedModule:
         # write a tensor of the whole's size for each of them.
         self._leaves = [view.detach().requires_grad_() for view in self.layout.views(self.parameters)]
         self._gradient_views = self.layout.views(self.gradients)
-        self._buffers = _differing_buffers(models, device)
+        # Buffers (R, ...) in which rows differ; what is equal (masks, positions) stays one for all.
+        self._buffers: dict[str, Tensor] = {}
+        self.load_constants(
+            {
+                f"model.{name}": torch.stack([model.get_buffer(name) for model in models])
+                for name, _ in models[0].named_buffers()
+            }
+        )
         self._call = torch.vmap(self._losses_of_one, randomness="error")
 
     def row(self, flat: Tensor, row: int) -> list[Tensor]:
@@ -51,6 +58,24 @@ class StackedModule:
         with torch.no_grad():
             for mine, theirs in zip(self.row(self.parameters, row), model.parameters(), strict=True):
                 mine.copy_(theirs)
+
+    def constants(self) -> dict[str, Tensor]:
+        """See `Network`: the buffers."""
+        rows = self.layout.rows
+        return {
+            name: self._buffers[name].clone()
+            if name in self._buffers
+            else buffer.expand(rows, *buffer.shape).clone()
+            for name, buffer in self._template.named_buffers()
+        }
+
+    def load_constants(self, constants: dict[str, Tensor]) -> None:
+        """See `Network`."""
+        own = dict(self._template.named_buffers())
+        for name, values in constants.items():
+            values = values.to(self.device)
+            if name in self._buffers or not torch.equal(values, own[name].expand_as(values)):
+                self._buffers[name] = values.clone()
 
     def pad(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The tensors of a row, floats in the type of the parameters."""
@@ -69,9 +94,21 @@ class StackedModule:
         """See `Network`."""
         self._template.train()
         losses: Tensor = self._call(tuple(self._leaves), self._buffers, tuple(batch))
-        gradients = torch.autograd.grad((losses * weights).sum(), self._leaves, materialize_grads=True)
+        gradients = torch.autograd.grad((losses * weights).sum(), self._leaves)
         torch._foreach_copy_(self._gradient_views, list(gradients))
         return losses.detach()
+
+    def try_out(self, batch: Sequence[Tensor]) -> None:
+        """A pass forth and back on a few examples.
+
+        Raises:
+            RuntimeError: the module cannot be batched, keeps state, or has parameters without a gradient.
+        """
+        before = state(self._template)
+        rows, size = batch[0].shape[:2]
+        self.backward(batch, torch.ones(rows, size, dtype=self.dtype, device=self.device))
+        if state(self._template) != before:
+            raise RuntimeError("it changes its own attributes or buffers when it is called")
 
     def _losses_of_one(
         self, parameters: tuple[Tensor, ...], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]
@@ -85,56 +122,9 @@ class _WithLoss(nn.Module):
 
     def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor]) -> None:
         super().__init__()
-        self.model, self._loss = model, loss
+        self.model = model
+        # In a list, so that a loss that is a module, and its parameters, are not taken for part of the model.
+        self._loss = [loss]
 
     def forward(self, batch: list[Tensor]) -> Tensor:
-        return self._loss(self.model, batch)
-
-
-def _differing_buffers(models: Sequence[nn.Module], device: torch.device) -> dict[str, Tensor]:
-    """The buffers (R, ...) in which the rows differ; what is equal (masks, positions) stays one for all."""
-    first, stacked = dict(models[0].named_buffers()), {}
-    for name, buffer in first.items():
-        values = [model.get_buffer(name) for model in models]
-        if not all(torch.equal(buffer, other) for other in values):
-            stacked[f"model.{name}"] = torch.stack(values).to(device)
-    return stacked
-
-
-def why_not(model: nn.Module) -> str | None:
-    """What in `model` cannot be stacked, naming the layer; None if nothing is known to be in the way."""
-    for name, module in model.named_modules():
-        where = f"model.{name} ({type(module).__name__})" if name else type(module).__name__
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-            return f"{where} keeps batch statistics"
-        if isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats:
-            return f"{where} keeps running statistics"
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            return f"{where} draws random numbers"
-        if isinstance(module, nn.RNNBase):
-            return f"{where} is a fused recurrence that torch.vmap cannot batch"
-    if any(not parameter.requires_grad for parameter in model.parameters()):
-        frozen = next(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
-        return f"model.{frozen} is frozen"
-    return None
-
-
-def structure(model: nn.Module) -> Hashable:
-    """What two models must agree in to be rows of one stack: all but the values of parameters and buffers."""
-    modules = tuple(
-        (name, type(module), tuple((key, _plain(value)) for key, value in sorted(_attributes(module).items())))
-        for name, module in model.named_modules()
-    )
-    parameters = tuple((name, tuple(p.shape), p.dtype) for name, p in model.named_parameters())
-    buffers = tuple((name, tuple(b.shape), b.dtype) for name, b in model.named_buffers())
-    return modules, parameters, buffers
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    return {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
-
-
-def _plain(value: Any) -> Hashable:
-    if isinstance(value, Tensor):
-        return tuple(value.shape), hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()
-    return repr(value)
+        return self._loss[0](self.model, batch)

@@ -49,7 +49,10 @@ class OptimizerSettings:
         if isinstance(optimizer, SGD):
             return cls(False, float(group["momentum"]), 0.0, 0.0, bool(group["nesterov"]), decay, False)
         first, second = (float(beta) for beta in group["betas"])
-        return cls(True, first, second, float(group["eps"]), False, decay, isinstance(optimizer, AdamW))
+        if not group["eps"]:
+            return "its optimizer has an eps of 0, which divides the padding of a stack by zero"
+        decoupled = bool(group.get("decoupled_weight_decay", isinstance(optimizer, AdamW)))
+        return cls(True, first, second, float(group["eps"]), False, decay, decoupled)
 
 
 class StackedOptimizer:

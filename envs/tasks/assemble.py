@@ -12,11 +12,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from rlsched import Buckets, OnlineBuckets, linear_probe_scores
+from rlsched import (
+    Buckets,
+    OnlineBuckets,
+    forgetting_scores,
+    linear_probe_scores,
+    loss_history,
+    loss_variance_scores,
+    reference_loss_scores,
+)
 from rlsched.contract import Array
 from rlsched.envs.tasks.data import DataConfig
 from rlsched.envs.tasks.optimizers import make_optimizer
 from rlsched.envs.tasks.task import Task
+
+REFERENCE_LR = 3e-3
+"""Of Adam in the reference training of a scorer."""
+SCORERS = {
+    "reference_loss": reference_loss_scores,
+    "forgetting": forgetting_scores,
+    "loss_variance": loss_variance_scores,
+}
 
 Drift = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
 
@@ -85,10 +101,13 @@ def assemble(
         shares = np.exp(config.domain_skew * rng.permutation(np.linspace(0.0, 1.0, config.num_buckets)))
         validation, test = (_weigh(part, domains, shares / shares.max(), rng) for part in (validation, test))
 
-    noisy = mislabel(targets, pool.num_classes, config.label_noise, rng)
+    noisy = targets.copy()
+    for part in (train, validation):
+        # Within each part: a wrong target must not be one of another part's.
+        noisy[part] = mislabel(targets[part], pool.num_classes, config.label_noise, rng)
     scores = None
     if config.duplicates or config.bucket_by == "difficulty":
-        scores = score(inputs[train], noisy[train])
+        scores = _scores(config, inputs[train], noisy[train], score, make_model, loss)
     if config.duplicates and scores is not None:
         easiest = np.argsort(scores, kind="stable")[: max(1, len(train) // 20)]
         source = np.arange(len(train))
@@ -141,6 +160,25 @@ def mislabel(targets: Array, num_classes: int, share: float, rng: np.random.Gene
     return noisy
 
 
+def _scores(
+    config: DataConfig,
+    inputs: Array,
+    targets: Array,
+    probe: Callable[[Array, Array], Array],
+    make_model: Callable[[torch.Generator], nn.Module],
+    loss: Callable[[nn.Module, Any], Tensor],
+) -> Array:
+    """(n,) difficulty by the scorer that `config` names; a reference training is of the task's own model."""
+    if config.scorer == "probe":
+        return probe(inputs, targets)
+    model = make_model(torch.Generator().manual_seed(config.data_seed))
+    optimizer = torch.optim.Adam(model.parameters(), lr=REFERENCE_LR)
+    dataset = TensorDataset(*tensors(inputs, targets))
+    batch_size = min(32, len(dataset))
+    history = loss_history(model, dataset, loss, optimizer, batch_size=batch_size, seed=config.data_seed)
+    return SCORERS[config.scorer](history)
+
+
 def _thin_classes(
     train: Array, labels: Array, num_classes: int, config: DataConfig, rng: np.random.Generator
 ) -> Array:
@@ -171,8 +209,10 @@ def _buckets(config: DataConfig, size: int, scores: Array | None, domains: Array
         if groups.count == config.num_buckets:
             return groups
     if scores is None:
-        # Also where a domain has no training example left.
-        return OnlineBuckets(size, config.num_buckets, seed=config.data_seed).buckets
+        # Also where a domain has no training example left: buckets at random, without an order then.
+        spread = OnlineBuckets(size, config.num_buckets, seed=config.data_seed).buckets
+        online = config.bucket_by == "online"
+        return spread if online else Buckets.from_groups(spread.ids)
     return Buckets.from_scores(scores, config.num_buckets)
 
 

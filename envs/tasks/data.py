@@ -14,6 +14,7 @@ from rlsched.envs.tasks.task import TaskConfig, TaskFamily
 
 DECISIONS = (10, 20, 25, 50, 100)
 """Divisors of 100, so that whole episodes fill a rollout of 100 decisions."""
+SCORERS = ("probe", "reference_loss", "forgetting", "loss_variance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class DataConfig(TaskConfig):
     """Settings of tasks on a pool of examples.
 
     Attributes:
+        scorer: of the difficulty: "probe", a cheap one of the family's (mostly `rlsched.linear_probe_scores`), or
+            a short reference training's "reference_loss", "forgetting" or "loss_variance".
         num_examples: training examples at most, before imbalance; at least two batches are used.
         num_validation: validation examples at most. They are read at every decision, where a full pass would
             cost more than the training between two of them.
@@ -33,6 +36,7 @@ class DataConfig(TaskConfig):
         drift: share of the run during which the training data are others than those it is judged by, in [0, 1).
     """
 
+    scorer: str = "probe"
     num_examples: int = 800
     num_validation: int = 128
     label_noise: float = 0.0
@@ -44,6 +48,7 @@ class DataConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check.choice("scorer", self.scorer, SCORERS)
         _check.integer("num_examples", self.num_examples, 10)
         _check.integer("num_validation", self.num_validation, 1)
         _check.real("label_noise", self.label_noise, 0.0, 0.9)
@@ -89,6 +94,13 @@ class DataFamily(TaskFamily):
         _check.integer("max_steps", self.max_steps, self.min_steps)
         _check.integer("min_batch", self.min_batch, 1)
         _check.integer("max_batch", self.max_batch, self.min_batch)
+        if not self._batches():
+            raise ValueError(
+                f"min_batch to max_batch must hold a power of two, got {self.min_batch} to {self.max_batch}."
+            )
+
+    def _batches(self) -> list[int]:
+        return [2**power for power in range(20) if self.min_batch <= 2**power <= self.max_batch]
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
         """See `TaskFamily`; the base learning rate stays as misjudged as it was drawn."""
@@ -102,7 +114,6 @@ class DataFamily(TaskFamily):
         optimizer = str(rng.choice(sorted(self.reference_lr)))
         decades = math.log10(self.misjudged)
         num_steps = round(log_uniform(rng, self.min_steps, self.max_steps))
-        low, high = math.log2(self.min_batch), math.log2(self.max_batch)
         domains, bucket_by = rng.random() < 0.25, "difficulty"
         if rng.random() < 1 / 3:
             bucket_by = "online"
@@ -112,7 +123,7 @@ class DataFamily(TaskFamily):
             "data_seed": int(rng.integers(2**31)),
             "num_steps": num_steps,
             "num_decisions": int(rng.choice([n for n in DECISIONS if n < num_steps])),
-            "batch_size": 2 ** int(rng.integers(math.ceil(low), math.floor(high) + 1)),
+            "batch_size": int(rng.choice(self._batches())),
             "optimizer": optimizer,
             "base_lr": self.reference_lr[optimizer] * 10 ** rng.uniform(-decades, decades),
             "curriculum": bool(rng.random() < 0.75),
@@ -121,6 +132,8 @@ class DataFamily(TaskFamily):
             "num_buckets": self.num_buckets,
             "bucket_by": bucket_by,
             "probed": bool(rng.random() < 0.25),
+            # A reference training costs as much as fifty builds without.
+            "scorer": str(rng.choice(SCORERS, p=[0.97, 0.01, 0.01, 0.01])),
             "num_examples": round(log_uniform(rng, 80, 1000)),
             "label_noise": float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0.0,
             "noisy_validation": bool(rng.random() < 0.25),

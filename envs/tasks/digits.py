@@ -46,6 +46,10 @@ class Digits(DataFamily):
 
     config_type: ClassVar = DigitsConfig
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.integer("max_batch", self.max_batch, 1, 128, "Two digits have some 215 training examples.")
+
     def sample(self, rng: np.random.Generator) -> DigitsConfig:
         """Settings of one task."""
         return DigitsConfig(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from torch import nn
 
 @contextlib.contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Seeds the global generators of torch (CPU), NumPy and Python inside, and restores them after."""
+    """Seeds the global generators of torch, NumPy and Python inside, and restores them after."""
     # It is others' code that uses NumPy's global generator.
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
@@ -42,6 +44,14 @@ def fresh_copy(model: nn.Module, generator: torch.Generator | None) -> nn.Module
         for module in reversed(list(copied.modules())):
             # `nn.MultiheadAttention` and `nn.Transformer` spell it with an underscore.
             reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if callable(reset):
+            if callable(reset) and not _needs_arguments(reset):
                 reset()
     return copied
+
+
+def _needs_arguments(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    return False

@@ -30,6 +30,13 @@ class Mixture(TaskFamily):
         counts = [family.num_buckets for family in families]
         if len(set(counts)) > 1:
             raise ValueError(f"families must all have the same num_buckets, got {counts}: pass it to each.")
+        for family in families:
+            config = family.sample(np.random.default_rng(0))
+            if sum(other.builds(config) for other in families) != 1:
+                raise ValueError(
+                    f"families must differ in the type of their settings, two have {type(config).__name__}: "
+                    "derive a class of its own for one of them, or give functions names of their own."
+                )
         shares = _check.vector("weights", [1.0] * len(families) if weights is None else list(weights))
         if len(shares) != len(families) or (shares <= 0).any():
             raise ValueError(f"weights must be one positive number for each of {len(families)} families.")
@@ -39,7 +46,7 @@ class Mixture(TaskFamily):
 
     def sample(self, rng: np.random.Generator) -> TaskConfig:
         """Settings of one task of one family."""
-        return self.families[rng.choice(len(self.families), p=self.weights)].sample(rng)
+        return self._draw(rng).sample(rng)
 
     def build(self, config: TaskConfig) -> Task:
         """The task of `config`, by the first family whose it is."""
@@ -51,7 +58,12 @@ class Mixture(TaskFamily):
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
         """See `TaskFamily`: a task of the family of `first`."""
+        # The family is drawn all the same: the generator of `first` itself then gives `first` again.
+        self._draw(rng)
         return self._family_of(first).sample_like(rng, first)
+
+    def _draw(self, rng: np.random.Generator) -> TaskFamily:
+        return self.families[rng.choice(len(self.families), p=self.weights)]
 
     def _family_of(self, config: TaskConfig) -> TaskFamily:
         for family in self.families:

@@ -122,6 +122,9 @@ class Task:
             raise ValueError(
                 f"buckets must have one entry per training example ({size}), has {len(self.buckets)}."
             )
+        if not self.buckets.sizes.all():
+            empty = int(np.argmin(self.buckets.sizes))
+            raise ValueError(f"buckets must hold at least one example each, bucket {empty} is empty.")
         if self.drifted is not None and len(self.drifted) != size:  # type: ignore[arg-type]
             raise ValueError(f"drifted must have as many examples as train ({size}).")
         for name in ("train", "drifted", "validation", "test"):
@@ -173,6 +176,20 @@ def expect(config: TaskConfig, kind: type[ConfigT]) -> ConfigT:
             "build a task with the family that its settings were drawn by."
         )
     return config
+
+
+def check_family(tasks: Any) -> TaskFamily:
+    """`tasks`, if it is a family whose tasks can be built; else an error that says what is wrong."""
+    if not isinstance(tasks, TaskFamily):
+        found = f"the class {tasks.__name__}" if isinstance(tasks, type) else type(tasks).__name__
+        raise TypeError(f"tasks must be a TaskFamily, got {found}: give for example Digits().")
+    _check.integer("tasks.num_buckets", tasks.num_buckets, 1)
+    task = tasks.build(tasks.sample(np.random.default_rng(0)))
+    if task.buckets.count != tasks.num_buckets:
+        raise ValueError(
+            f"task must have {tasks.num_buckets} buckets, as its family says, got {task.buckets.count}."
+        )
+    return tasks
 
 
 def _tensors(part: Any) -> list[Tensor]:

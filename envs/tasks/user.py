@@ -154,10 +154,15 @@ class UserFamily(TaskFamily):
         if config.function != self.name:
             raise ValueError(f"config must be of the function {self.name}, got one of {config.function}.")
         user = self._call(config.data_seed if self._seeded else 0)
-        rng = np.random.default_rng(config.data_seed)
+        # Data sets may draw random numbers: the same ones for the same settings.
+        with own_randomness(config.data_seed):
+            return self._assemble(user, config)
+
+    def _assemble(self, user: UserTask, config: UserConfig) -> Task:
         train, validation = _dataset("train", user.train), _dataset("validation", user.validation)
         if user.test is None:
-            order = rng.permutation(_size("validation", validation, 2))
+            # The same halves in every variation: no test example may be another one's validation.
+            order = np.random.default_rng(0).permutation(_size("validation", validation, 2))
             held = collate(validation, order[: len(order) // 2])
             test = collate(validation, order[len(order) // 2 :])
         else:
@@ -216,6 +221,11 @@ class UserFamily(TaskFamily):
             raise ValueError(
                 f"{self.name}: loss must return a tensor with one loss per example, shape ({size},), returned "
                 f'{found}: pass reduction="none" to torch\'s losses.'
+            )
+        if not bool(torch.isfinite(losses).all()) or bool((losses < 0).any()):
+            raise ValueError(
+                f"{self.name}: loss must be finite and >= 0, returned {losses.min():.4g} to {losses.max():.4g}: "
+                "a policy steers by ratios of losses. Add a constant if it has a lower bound."
             )
         if not losses.requires_grad:
             raise ValueError(f"{self.name}: loss must depend on the model's parameters, it has no gradient.")

@@ -58,10 +58,10 @@ class PopulationVectorEnv(VectorEnv[Array, Array, Array]):
             raise ValueError(f"options must be empty, got {sorted(options)}: tasks come from the family.")
         if seed is None:
             seeds: list[int | None] = [None] * self.num_envs
-        elif isinstance(seed, int):
-            seeds = [seed + slot for slot in range(self.num_envs)]
-        else:
+        elif isinstance(seed, Sequence):
             seeds = list(seed)
+        else:
+            seeds = [int(seed) + slot for slot in range(self.num_envs)]
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed must be an integer or {self.num_envs} of them, got {len(seeds)}.")
         observations, infos = self._slots.reset(seeds)

@@ -90,6 +90,7 @@ class Lockstep:
         if self._left == 0:
             transition.observations, transition.reset_infos = self._new_round()
         elif terminated.any():
+            self._cohorts = [(slots, episodes) for slots, episodes in self._cohorts if episodes.alive.any()]
             slots = np.flatnonzero(terminated)
             transition.observations[slots], begun = self._begin(slots)
             for slot, info in zip(slots, begun, strict=True):

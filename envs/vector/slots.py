@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 
 from rlsched import _check, observation
 from rlsched.contract import Array
-from rlsched.envs.tasks.task import TaskFamily
+from rlsched.envs.tasks.task import TaskFamily, check_family
 from rlsched.envs.vector.lockstep import Lockstep, Transition
 from rlsched.policy import PolicyInterface
 
@@ -34,6 +35,7 @@ class Slots:
         group_size: int,
         unstackable: str = "refuse",
     ) -> None:
+        check_family(tasks)
         self.num_envs = _check.integer("num_envs", num_envs, 1)
         _check.integer("group_size", group_size, 1)
         low, high = observation.bounds(tasks.num_buckets)
@@ -42,6 +44,7 @@ class Slots:
         starts = range(0, num_envs, group_size)
         self._groups = [slice(start, min(start + group_size, num_envs)) for start in starts]
         self._cores = [Lockstep(tasks, interface, group.stop - group.start, unstackable) for group in self._groups]
+        self._begun = False
         self._rngs = [seeding.np_random(None)[0] for _ in range(num_envs)]
 
     def reset(self, seeds: Sequence[int | None]) -> tuple[Array, list[dict[str, object]]]:
@@ -49,11 +52,14 @@ class Slots:
         for slot, seed in enumerate(seeds):
             if seed is not None:
                 self._rngs[slot] = seeding.np_random(seed)[0]
+        self._begun = True
         parts = [core.reset(self._rngs[group]) for group, core in zip(self._groups, self._cores, strict=True)]
         return np.concatenate([seen for seen, _ in parts]), [info for _, infos in parts for info in infos]
 
     def step(self, actions: Array) -> Transition:
         """The next decision of every slot, with `actions` (R, 1 + K)."""
+        if not self._begun:
+            raise ResetNeeded("call reset() before step().")
         actions = np.asarray(actions, dtype=np.float64)
         shape = (self.num_envs, *(self.action_space.shape or ()))
         if actions.shape != shape or not np.isfinite(actions).all():

@@ -47,7 +47,8 @@ def loss_history(
         loss: `loss(model, batch) -> (B,)` losses of a collated batch, which it moves to the model's device.
         optimizer: of the model's parameters.
         epochs: passes over the data, E, at least 1.
-        batch_size: examples per batch, at least 1; the last batch of an epoch may be smaller.
+        batch_size: examples per batch, at least 1; the last batch of an epoch may be smaller, and is left out of
+            training if it is a single example, which batch statistics could not be taken of.
         seed: of the order of the examples and of whatever the model draws, at least 0.
 
     Returns:
@@ -69,6 +70,8 @@ def loss_history(
         for epoch in range(epochs):
             model.train()
             for index in _batches(rng.permutation(size), batch_size):
+                if len(index) == 1 < batch_size and size > 1:
+                    continue
                 optimizer.zero_grad()
                 _losses(loss, model, dataset, index).mean().backward()
                 optimizer.step()

@@ -1,0 +1,80 @@
+"""Why a run cannot be stacked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import TensorDataset
+
+from rlsched.envs.tasks.task import Task
+from rlsched.monitor import SNAPSHOT_ELEMENTS
+
+_MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+
+
+def why_not(task: Task, model: nn.Module, optimizer: Optimizer) -> str | None:
+    """What is in the way of stacking a run of `task`, naming the layer; None if nothing is known to be."""
+    return _data(task) or _optimizer(model, optimizer) or _model(model)
+
+
+def _data(task: Task) -> str | None:
+    for part in (task.train, task.drifted):
+        # A subclass may do something to each example.
+        if part is not None and type(part).__getitem__ is not TensorDataset.__getitem__:
+            return f"its data set is not a TensorDataset, but a {type(part).__name__}"
+    assert isinstance(task.train, TensorDataset)
+    for name in ("validation", "test"):
+        if not _like(getattr(task, name), task.train.tensors):
+            return f"its {name} data are not tensors like its training data"
+    return None
+
+
+def _like(batch: Any, tensors: tuple[Tensor, ...]) -> bool:
+    if not isinstance(batch, (tuple, list)) or len(batch) != len(tensors):
+        return False
+    return all(
+        isinstance(held, Tensor) and (held.shape[1:], held.dtype) == (trained.shape[1:], trained.dtype)
+        for held, trained in zip(batch, tensors, strict=True)
+    )
+
+
+def _optimizer(model: nn.Module, optimizer: Optimizer) -> str | None:
+    parameters = list(model.parameters())
+    if len({parameter.dtype for parameter in parameters}) != 1:
+        return "its parameters are not of one type"
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        return f"model.{frozen[0]} is frozen"
+    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if optimized != {id(parameter) for parameter in parameters}:
+        return "its optimizer does not train exactly the parameters of its model"
+    if sum(parameter.numel() for parameter in parameters) > SNAPSHOT_ELEMENTS:
+        return f"it has more than {SNAPSHOT_ELEMENTS} parameters"
+    hooked = _any(optimizer, _OPTIMIZER_HOOKS) or any(
+        _any(parameter, _PARAMETER_HOOKS) for parameter in parameters
+    )
+    return "its optimizer or parameters have hooks" if hooked else None
+
+
+def _model(model: nn.Module) -> str | None:
+    for name, module in model.named_modules():
+        where = f"model.{name} ({type(module).__name__})" if name else type(module).__name__
+        if _any(module, _MODULE_HOOKS):
+            return f"{where} has hooks"
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return f"{where} uses batch statistics"
+        if isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats:
+            return f"{where} keeps running statistics"
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+            return f"{where} draws random numbers"
+        if isinstance(module, nn.RNNBase):
+            return f"{where} is a fused recurrence that torch.vmap cannot batch"
+    return None
+
+
+def _any(holder: Any, names: tuple[str, ...]) -> bool:
+    return any(getattr(holder, name, None) for name in names)
