@@ -37,7 +37,7 @@ class Fixed(Digits):
         return dataclasses.replace(
             super().sample(rng), num_steps=self.steps, num_decisions=self.decisions, batch_size=self.batch,
             optimizer="sgd", base_lr=0.01, num_features=self.features, width=self.units, depth=self.layers,
-            bucket_by="difficulty", probed=False, activation="relu",
+            bucket_by="difficulty", probed=False, scorer="probe", activation="relu",
         )  # fmt: skip
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
+from rlsched.collate import collate
 from rlsched.contract import TELEMETRY, Array, RunSpec, Window
 from rlsched.envs.data_order import DataOrder
-from rlsched.envs.tasks.collate import collate
 from rlsched.envs.tasks.task import Task
 from rlsched.monitor import Monitor
 from rlsched.scheduler import is_adaptive

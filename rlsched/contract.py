@@ -119,10 +119,10 @@ class RunSpec:
             missing = most - spec.decision_steps.shape[1]
             ends = np.repeat(spec.num_steps[:, None], missing, axis=1)
             padded.append(np.concatenate([spec.decision_steps, ends], axis=1))
-        rates = [
-            np.pad(spec.base_lr, ((0, 0), (0, groups - spec.base_lr.shape[1])), constant_values=np.nan)
-            for spec in specs
-        ]
+        rates = []
+        for spec in specs:
+            missing = groups - spec.base_lr.shape[1]
+            rates.append(np.concatenate([spec.base_lr, np.full((spec.num_runs, missing), np.nan)], axis=1))
         fields = {
             name: np.concatenate([getattr(spec, name) for spec in specs])
             for name in cls.__dataclass_fields__

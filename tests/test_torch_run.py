@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from rlsched import Buckets, CurriculumSampler
+from rlsched.collate import collate
 from rlsched.envs import TorchRun
 from rlsched.envs.population import Population
 from rlsched.envs.tasks import Digits, DigitsConfig, Tabular, TabularConfig, Task
-from rlsched.envs.tasks.collate import collate
 
 CONFIG = DigitsConfig(
     data_seed=3, num_steps=60, num_decisions=10, batch_size=16, optimizer="adam", base_lr=0.01,

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from rlsched.contract import Array, RunSpec, Window
 from rlsched.envs.data_order import DataOrder
 from rlsched.envs.population.gradients import GradientStatistics
 from rlsched.envs.population.network import Network
+from rlsched.envs.population.stacked_data import StackedData
 from rlsched.envs.population.stacked_draws import StackedDraws
 from rlsched.envs.population.stacked_optimizer import OptimizerSettings, StackedOptimizer
 from rlsched.envs.tasks.task import Task
@@ -48,15 +47,14 @@ class StackedBlock:
         self._decision = np.zeros(len(rows), dtype=np.int64)
         sizes = [row.task.config.batch_size for row in rows]
         self._draws = StackedDraws([row.order.draws for row in rows], sizes)
-        self._data, self._first, self._drift_first = self._gather_data()
-        self._weights = self._mean_weights(sizes)
-        self._parts: dict[str, tuple[list[Tensor], Tensor]] = {}
+        self._data = StackedData([row.task for row in rows], network)
+        self._weights = self._data.weights
 
     def advance(self, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> Window:
         """Train each row for its `n_steps` (r,) steps, or until it diverges; see `Population.advance`."""
         width = int(n_steps.max())
         indices, ids = self._draws.draw(bucket_weights, n_steps)
-        places = torch.from_numpy(self._places(indices)).to(self._network.device)
+        places = self._data.places(indices, self._step)
         lr = self.spec.base_lr[:, :1] * lr_scale
         series = np.full((4, len(self._rows), width), np.nan)
         each = np.zeros((width, *self._weights.shape))
@@ -78,8 +76,7 @@ class StackedBlock:
 
     def _train_step(self, places: Tensor, lr: Array, active: Array, sampled: Array, measured: Array) -> Tensor:
         """One step of the `active` rows: losses (r, B). Statistics of `sampled` rows go to `measured` (3, r)."""
-        batch = [self._pick(values, places) for values in self._data]
-        losses = self._network.backward(batch, self._weights)
+        losses = self._network.backward(self._data.batch(places), self._weights)
         idle = np.flatnonzero(~active)
         kept = [tensor[idle] for tensor in self._states()] if len(idle) else []
         measure = bool(sampled.any())
@@ -100,7 +97,7 @@ class StackedBlock:
         bucket_loss = self._bucket_loss(ids, each, losses)
         probes = {row: self._rows[row].task.probe for row in np.flatnonzero(n_steps)}
         if any(probe is not None for probe in probes.values()):
-            on_probe = self._part("probe")
+            on_probe = self._data.losses("probe")
             for row, probe in probes.items():
                 if probe is not None:
                     mean = self._rows[row].order.bucket_means(on_probe[row, : len(probe)])
@@ -127,11 +124,11 @@ class StackedBlock:
 
     def validation_loss(self) -> Array:
         """(r,) mean loss of each row on its validation data."""
-        return self._mean_loss("validation")
+        return self._data.mean_losses("validation")
 
     def test_loss(self) -> Array:
         """(r,) mean loss of each row on its test data."""
-        return self._mean_loss("test")
+        return self._data.mean_losses("test")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the rest of the runs depends on, copied."""
@@ -194,64 +191,6 @@ class StackedBlock:
         flats = [self._network.parameters, *self._optimizer.moments()]
         return [view for flat in flats for view in self._network.layout.views(flat)]
 
-    def _gather_data(self) -> tuple[list[Tensor], Array, Array]:
-        """All rows' training data, one after another: where a row's begin, and those of before its drift.
-
-        Rows of one task share their data.
-        """
-        parts: list[tuple[Tensor, ...]] = []
-        begins: dict[int, int] = {}
-        size = 0
-        for row in self._rows:
-            for data in (row.task.train, row.task.drifted):
-                if data is not None and id(data) not in begins:
-                    assert isinstance(data, TensorDataset)
-                    begins[id(data)] = size
-                    size += len(data)
-                    parts.append(self._network.pad(data.tensors))
-        first = np.array([begins[id(row.task.train)] for row in self._rows])
-        drifted = [row.task.train if row.task.drifted is None else row.task.drifted for row in self._rows]
-        joined = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
-        return joined, first, np.array([begins[id(data)] for data in drifted])
-
-    def _places(self, indices: Array) -> Array:
-        """(W, r, B) places in `_data` of the examples (r, W, B) that the coming steps draw."""
-        steps = self._step[:, None] + np.arange(indices.shape[1])
-        until = np.array([row.task.drift_until for row in self._rows])
-        first = np.where(steps < until[:, None], self._drift_first[:, None], self._first[:, None])
-        return np.ascontiguousarray((indices + first[:, :, None]).transpose(1, 0, 2))
-
-    def _pick(self, values: Tensor, places: Tensor) -> Tensor:
-        return values.index_select(0, places.view(-1)).view(*places.shape, *values.shape[1:])
-
-    def _mean_weights(self, sizes: Sequence[int]) -> Tensor:
-        """(r, B) weights that make means over each row's own number of examples."""
-        weights = torch.zeros(len(sizes), max(sizes), dtype=self._network.dtype)
-        for row, size in enumerate(sizes):
-            weights[row, :size] = 1.0 / size
-        return weights.to(self._network.device)
-
-    def _part(self, name: str) -> Array:
-        """(r, V) losses on each row's held-out part of that name, or its probe; padding at the end."""
-        if name not in self._parts:
-            batches = [self._network.pad(_held(row.task, name)) for row in self._rows]
-            sizes = [len(batch[0]) for batch in batches]
-            # Filled up with the first example, which is finite if the others are.
-            places = torch.arange(max(sizes), device=self._network.device)
-            fill = [places.where(places < size, 0) for size in sizes]
-            joined = [
-                torch.stack([values[index] for values, index in zip(part, fill, strict=True)])
-                for part in zip(*batches, strict=True)
-            ]
-            self._parts[name] = joined, self._mean_weights(sizes)
-        batch, _ = self._parts[name]
-        return np.asarray(self._network.losses(batch).double().cpu().numpy())
-
-    def _mean_loss(self, name: str) -> Array:
-        losses = self._part(name)
-        _, weights = self._parts[name]
-        return np.asarray((losses * weights.double().cpu().numpy()).sum(axis=1))
-
     def _bucket_loss(self, ids: Array, each: Array, losses: Array) -> Array:
         """(r, K) mean loss of the examples drawn from each bucket, over the steps whose loss was finite."""
         rows, buckets = self.spec.bucket_shares.shape
@@ -260,12 +199,3 @@ class StackedBlock:
         total = np.bincount(index, weights=each[counted], minlength=rows * buckets)
         count = np.bincount(index, minlength=rows * buckets)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan).reshape(rows, buckets)
-
-
-def _held(task: Task, name: str) -> Sequence[Tensor]:
-    if name != "probe":
-        part: Sequence[Tensor] = getattr(task, name)
-        return part
-    assert isinstance(task.train, TensorDataset)
-    index = torch.zeros(1, dtype=torch.int64) if task.probe is None else torch.from_numpy(task.probe)
-    return [values[index] for values in task.train.tensors]

@@ -97,7 +97,10 @@ def assemble(
     if config.domain_skew:
         if domains is None:
             domains = rng.integers(config.num_buckets, size=len(inputs))
-            inputs = _blur(inputs, domains, config.num_buckets, rng)
+            used = np.concatenate([train, validation, test])
+            blurred = inputs.copy()
+            blurred[used] = _blur(inputs[used], domains[used], config.num_buckets, rng)
+            inputs = blurred
         shares = np.exp(config.domain_skew * rng.permutation(np.linspace(0.0, 1.0, config.num_buckets)))
         validation, test = (_weigh(part, domains, shares / shares.max(), rng) for part in (validation, test))
 

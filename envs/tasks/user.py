@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
 from rlsched import Buckets, OnlineBuckets, _check
+from rlsched.collate import collate
 from rlsched.contract import Array
-from rlsched.envs.tasks.collate import collate
 from rlsched.envs.tasks.data import log_uniform
 from rlsched.envs.tasks.isolation import fresh_copy, own_randomness
 from rlsched.envs.tasks.task import Task, TaskConfig, TaskFamily, expect

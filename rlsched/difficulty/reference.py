@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from rlsched import _check
+from rlsched.collate import collate
 from rlsched.contract import Array
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -91,7 +92,7 @@ def _batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 
 
 def _losses(loss: Loss, model: nn.Module, dataset: Dataset[Any], index: np.ndarray) -> Tensor:
-    losses = loss(model, default_collate([dataset[i] for i in index.tolist()]))
+    losses = loss(model, collate(dataset, index))
     if not isinstance(losses, Tensor) or losses.shape != index.shape:
         found = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
         raise _check.ArgumentError(
