@@ -79,7 +79,7 @@ class DataFamily(TaskFamily):
 
     num_buckets: int = 4
     misjudged: float = 100.0
-    min_steps: int = 120
+    min_steps: int = 100
     max_steps: int = 2000
     min_batch: int = 8
     max_batch: int = 256

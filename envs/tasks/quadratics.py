@@ -86,7 +86,7 @@ class Quadratics(TaskFamily):
 
     num_buckets: int = 4
     misjudged: float = 100.0
-    min_steps: int = 120
+    min_steps: int = 100
     max_steps: int = 500
 
     config_type: ClassVar = QuadraticsConfig
