@@ -30,7 +30,7 @@ def rows() -> list[Row]:
 
 
 def largest() -> None:
-    """Print the peak of 256 runs of the largest task of `Digits`, after two windows of the longest kind."""
+    """Print the peak of 256 runs of the largest task of `Digits`, after a window of the longest kind."""
     config = DigitsConfig(
         data_seed=0, num_steps=2000, num_decisions=10, batch_size=256, optimizer="adam", base_lr=0.001,
         num_features=64, num_examples=1000, width=128, depth=3,
@@ -38,10 +38,10 @@ def largest() -> None:
     tasks = [Digits().build(config) for _ in range(256)]
     population = Population(tasks)
     population.reset(range(256))
-    scale = np.ones((256, 200))
-    for _ in range(2):
-        population.advance(np.full(256, 200), scale, population.spec.bucket_shares)
-        population.validation_loss()
+    # Blocks are computed one after another: it is enough that one of them goes through the whole window.
+    n_steps = np.where(np.arange(256) < 64, 200, 1)
+    population.advance(n_steps, np.ones((256, 200)), population.spec.bucket_shares)
+    population.validation_loss()
     print(_peak())
 
 
