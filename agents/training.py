@@ -199,9 +199,9 @@ def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:
     if before != settings:
         names = before.keys() | settings.keys()
         changed = sorted(name for name in names if before.get(name) != settings.get(name))
+        listed = ", ".join(f"{name} (was {before.get(name)}, now {settings.get(name)})" for name in changed)
         raise _check.ArgumentError(
-            f"{out} holds a run with other settings of {', '.join(changed)}: resume it with the same ones, "
-            "or give another --out."
+            f"{out} holds a run with other settings of {listed}: resume it with those, or give another --out."
         )
 
 

@@ -25,7 +25,7 @@ def main(family: Annotated[str | None, tyro.conf.Positional] = None, samples: in
     if family is None:
         table = Table("family", "what", title="rlsched train --tasks FAMILY", title_justify="left")
         for name, make in FAMILIES.items():
-            table.add_row(name, escape((make.__doc__ or "").strip().splitlines()[0]))
+            table.add_row(name, escape(_first_sentence(make.__doc__ or "")))
         console.print(table)
         console.print("rlsched tasks FAMILY shows the ranges of its settings.")
         return
@@ -38,3 +38,8 @@ def main(family: Annotated[str | None, tyro.conf.Positional] = None, samples: in
         for row in rows:
             table.add_row(row.field, escape(row.values))
         console.print(table)
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".") + "."

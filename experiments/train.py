@@ -21,7 +21,7 @@ from rlsched.policy import Policy
 def main(
     out: Path,
     config: Annotated[TrainConfig, tyro.conf.arg(name="")],
-    tasks: str = "quick",
+    tasks: str | None = None,
     task: str | None = None,
     misjudged: float = 100.0,
     resume: bool = False,
@@ -31,8 +31,8 @@ def main(
     Args:
         out: folder of the run: checkpoint, policy file, TensorBoard scalars.
         config: settings.
-        tasks: the family of training tasks; `rlsched tasks` lists them.
-        task: instead, a task of your own: "package.module:function", see the README.
+        tasks: the family of training tasks, by default "quick"; `rlsched tasks` lists them.
+        task: instead, a task of your own: "package.module:function", see docs/tasks.md.
         misjudged: largest factor between the base learning rates of training tasks and sensible ones.
         resume: continue the run in that folder after it was stopped.
     """
@@ -67,10 +67,12 @@ def train_with_bar(
         return train(config, out, tasks=tasks, resume=resume, report=report)
 
 
-def _family(tasks: str, task: str | None, misjudged: float) -> TaskFamily:
+def _family(tasks: str | None, task: str | None, misjudged: float) -> TaskFamily:
     if task is None:
-        _check.choice("tasks", tasks, FAMILIES)
-        return FAMILIES[tasks](misjudged=misjudged)
+        name = _check.choice("tasks", "quick" if tasks is None else tasks, FAMILIES)
+        return FAMILIES[name](misjudged=misjudged)
+    if tasks is not None:
+        raise _check.ArgumentError(f"--tasks {tasks} and --task {task} exclude each other: give one of them.")
     # As for `python -m`: what lies in the present folder can be imported.
     sys.path.insert(0, "")
     try:

@@ -86,6 +86,7 @@ class RLScheduler(LRScheduler):
         chosen = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
         self._guarded = isinstance(chosen, Guard)
         self._sampler: CurriculumSampler | None = None
+        self._reads = chosen.reads
         self._monitor = Monitor(optimizer, chosen.reads)
         self._decisions = Decisions(chosen)
         super().__init__(optimizer)
@@ -178,6 +179,10 @@ class RLScheduler(LRScheduler):
         ids = None
         if self._sampler is not None:
             ids = self._sampler.account_for(losses)
+        if losses is not None and losses.mean() < 0 and "loss" in self._reads:
+            self._emit_once(
+                "negative_loss", "the loss is negative, and a policy then holds still: add a constant to it."
+            )
         self._step_count += 1
         self.last_epoch += 1
         if self.last_epoch <= self.num_steps:
@@ -286,6 +291,14 @@ class RLScheduler(LRScheduler):
             self._decisions.index += int(ended)
             window = self._monitor.close(self._spec, self._decisions.index)
             if self._sampler is not None:
+                # Not at the first decisions: who measures probes may begin a little later.
+                late = self._decisions.index >= 4 and "bucket_loss" in self._reads
+                if late and np.isnan(window.bucket_loss).all():
+                    self._emit_once(
+                        "no_bucket_losses",
+                        "a sampler is attached, but the losses of its buckets are not known: their weights stay "
+                        'natural. Pass the losses of the batch without averaging (reduction="none").',
+                    )
                 # What was drawn until now counts for the buckets it was drawn from: batches remember them.
                 self._sampler.refresh()
             self._decisions.decide(window, self._floats())
@@ -306,3 +319,7 @@ class RLScheduler(LRScheduler):
 
     def _emit(self, kind: str, message: str) -> None:
         self._log.emit(Event(self.last_epoch, kind, message), stacklevel=3)
+
+    def _emit_once(self, kind: str, message: str) -> None:
+        if all(event.kind != kind for event in self.events):
+            self._log.emit(Event(self.last_epoch, kind, message), stacklevel=3)

@@ -157,7 +157,7 @@ def test_resuming_is_refused_where_it_would_not_continue(tmp_path):
         train(TINY, tmp_path / "none", tasks=SHORT, resume=True)
     out = tmp_path / "run"
     train(dataclasses.replace(TINY, iterations=1), out, tasks=SHORT)
-    with pytest.raises(ValueError, match="holds a run with other settings of iterations, seed"):
+    with pytest.raises(ValueError, match=r"other settings of iterations \(was 1, now 3\), seed"):
         train(dataclasses.replace(TINY, seed=1), out, tasks=SHORT, resume=True)
     with pytest.raises(FileExistsError, match="holds a training run"):
         train(TINY, out, tasks=SHORT)

@@ -181,5 +181,5 @@ def test_a_family_that_cannot_be_built_is_refused_at_once():
             make(Broken())
         with pytest.raises(ValueError, match="task must have 4 buckets, as its family says, got 2"):
             make(Fewer())
-        with pytest.raises(TypeError, match="tasks must be a TaskFamily, got the class Digits: give for example"):
+        with pytest.raises(TypeError, match="tasks must be a TaskFamily, got the class Digits: give"):
             make(Digits)  # type: ignore[arg-type]

@@ -395,3 +395,27 @@ def test_a_sampler_cannot_join_late_or_twice():
     train(model, optimizer, scheduler, 2)
     with pytest.raises(ValueError, match="must be new, without a sampler, got 2 steps done"):
         CurriculumSampler(BUCKETS, 16, scheduler)
+
+
+def test_a_curriculum_without_losses_of_examples_is_pointed_out_once():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 30, random_policy(1))
+    CurriculumSampler(Buckets.from_scores(np.arange(64.0)), 16, scheduler)
+    with pytest.warns(UserWarning, match="a sampler is attached, but the losses of its buckets") as caught:
+        train(model, optimizer, scheduler, 15)
+    assert len(caught) == 1
+    assert [event.kind for event in scheduler.events] == ["no_bucket_losses"]
+    # Nobody but a policy needs them.
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 30, controller=Cosine())
+    CurriculumSampler(Buckets.from_scores(np.arange(64.0)), 16, scheduler)
+    train(model, optimizer, scheduler, 5)
+    assert scheduler.events == []
+
+
+def test_negative_losses_are_pointed_out_once():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 30, random_policy(1))
+    with pytest.warns(UserWarning, match="the loss is negative, and a policy then holds still") as caught:
+        train(model, optimizer, scheduler, 5, report=lambda losses: -losses.mean())
+    assert len(caught) == 1

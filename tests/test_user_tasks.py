@@ -210,7 +210,7 @@ def test_two_users_tasks_can_be_mixed_with_others():
         (lambda: plain(train=torch.zeros(9)), TypeError, r"train must be a data set .*write \(train,\)"),
         (lambda: plain(train=Stream()), TypeError, "train must be a map-style data set or tensors"),
         (lambda: plain(validation=data(1, 0)), ValueError, "validation must hold at least 2 examples, has 1"),
-        (lambda: plain(num_steps=20), ValueError, r"num_decisions must be an integer in \[1, 19\], got 20"),
+        (lambda: plain(num_decisions=0), ValueError, "num_decisions must be an integer >= 1, got 0"),
         (lambda: plain(scores=np.arange(7.0)), ValueError, "buckets must have one entry per training example"),
         (lambda: plain(buckets=Buckets.from_groups([0, 1] * 60)), ValueError, "num_buckets must be .*, 2"),
     ],
@@ -244,3 +244,47 @@ def test_a_name_is_resolved_and_errors_of_the_users_module_are_its_own(monkeypat
     assert function() == 7
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
         load_task("mytask_bad:make")
+
+
+def broken_loss(model, batch):
+    return batch["inputs"]
+
+
+def mixed_loss(model, batch):
+    inputs, labels = batch
+    return (model(inputs)[:, :1] - labels.float()).square().mean(dim=1)
+
+
+MISTAKES = [
+    (
+        {"train": (np.zeros((40, 6)), np.zeros(40))},
+        "train must hold tensors, holds a ndarray: wrap it by",
+    ),
+    ({"train": (torch.zeros(40, 6), torch.zeros(30))}, "train must hold tensors of one length, has 40 and 30"),
+    (
+        {"validation": (torch.full((40, 6), torch.nan), data(40, 1)[1])},
+        "validation must be finite, .*in example 0",
+    ),
+    ({"optimizer": sgd(network())}, "optimizer must be a function of the model, got a SGD: write lambda model:"),
+    ({"model": lambda: network()}, "making the model failed: TypeError: .* takes 0 positional arguments"),
+    (
+        {"loss": broken_loss},
+        r"the loss on a training batch failed: TypeError: .*line \d+ of .*test_user_tasks",
+    ),
+    ({"validation": (torch.zeros(40, 7), data(40, 1)[1])}, "the loss on the validation data failed: RuntimeError"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), MISTAKES)
+def test_mistakes_are_told_in_the_users_terms(changes, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        UserFamily(lambda: plain(**changes))
+
+
+def test_a_loss_that_mixes_examples_is_pointed_out():
+    with pytest.warns(UserWarning, match="the loss of an example depends on the others in its batch"):
+        UserFamily(lambda: plain(loss=mixed_loss))
+
+
+def test_short_runs_have_fewer_decisions():
+    assert UserFamily(lambda: plain(num_steps=5)).sample(np.random.default_rng(0)).num_decisions == 4

@@ -56,10 +56,11 @@ class Plan:
 
 def plan_row(task: Task, model: nn.Module, optimizer: Optimizer) -> Plan:
     """The fastest way of computing a run of `task` that begins with `model` and `optimizer`."""
-    settings = OptimizerSettings.of(optimizer)
-    reason = settings if isinstance(settings, str) else why_not(task, model, optimizer)
-    if reason or isinstance(settings, str):
-        return Plan("eager", reason=reason or "")
+    settings, reason = OptimizerSettings.of(optimizer), why_not(task, model, optimizer)
+    if isinstance(settings, str):
+        return Plan("eager", reason=f"{settings}; {reason}" if reason else settings)
+    if reason:
+        return Plan("eager", reason=reason)
     assert isinstance(task.train, TensorDataset)
     tensors, dtype, size = task.train.tensors, next(model.parameters()).dtype, task.config.batch_size
     shape = MLPShape.of(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,20 +18,20 @@ _OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
 def why_not(task: Task, model: nn.Module, optimizer: Optimizer) -> str | None:
-    """What is in the way of stacking a run of `task`, naming the layer; None if nothing is known to be."""
-    return _data(task) or _optimizer(model, optimizer) or _model(model)
+    """All that is in the way of stacking a run of `task`, naming layers and remedies; None if nothing known is."""
+    return "; ".join([*_data(task), *_optimizer(model, optimizer), *_model(model)]) or None
 
 
-def _data(task: Task) -> str | None:
+def _data(task: Task) -> Iterator[str]:
     for part in (task.train, task.drifted):
         # A subclass may do something to each example.
         if part is not None and type(part).__getitem__ is not TensorDataset.__getitem__:
-            return f"its data set is not a TensorDataset, but a {type(part).__name__}"
+            yield f"its data set is not a TensorDataset, but a {type(part).__name__} (give a tuple of tensors)"
+            return
     assert isinstance(task.train, TensorDataset)
     for name in ("validation", "test"):
         if not _like(getattr(task, name), task.train.tensors):
-            return f"its {name} data are not tensors like its training data"
-    return None
+            yield f"its {name} data are not tensors like its training data"
 
 
 def _like(batch: Any, tensors: tuple[Tensor, ...]) -> bool:
@@ -42,38 +43,35 @@ def _like(batch: Any, tensors: tuple[Tensor, ...]) -> bool:
     )
 
 
-def _optimizer(model: nn.Module, optimizer: Optimizer) -> str | None:
+def _optimizer(model: nn.Module, optimizer: Optimizer) -> Iterator[str]:
     parameters = list(model.parameters())
     if len({parameter.dtype for parameter in parameters}) != 1:
-        return "its parameters are not of one type"
+        yield "its parameters are not of one type"
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if frozen:
-        return f"model.{frozen[0]} is frozen"
     optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if optimized != {id(parameter) for parameter in parameters}:
-        return "its optimizer does not train exactly the parameters of its model"
+    if frozen:
+        yield f"model.{frozen[0]} is frozen"
+    elif optimized != {id(parameter) for parameter in parameters}:
+        yield "its optimizer does not train exactly the parameters of its model"
     if sum(parameter.numel() for parameter in parameters) > SNAPSHOT_ELEMENTS:
-        return f"it has more than {SNAPSHOT_ELEMENTS} parameters"
-    hooked = _any(optimizer, _OPTIMIZER_HOOKS) or any(
-        _any(parameter, _PARAMETER_HOOKS) for parameter in parameters
-    )
-    return "its optimizer or parameters have hooks" if hooked else None
+        yield f"it has more than {SNAPSHOT_ELEMENTS} parameters"
+    if _any(optimizer, _OPTIMIZER_HOOKS) or any(_any(parameter, _PARAMETER_HOOKS) for parameter in parameters):
+        yield "its optimizer or parameters have hooks"
 
 
-def _model(model: nn.Module) -> str | None:
+def _model(model: nn.Module) -> Iterator[str]:
     for name, module in model.named_modules():
         where = f"model.{name} ({type(module).__name__})" if name else type(module).__name__
         if _any(module, _MODULE_HOOKS):
-            return f"{where} has hooks"
+            yield f"{where} has hooks"
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            return f"{where} uses batch statistics"
+            yield f"{where} uses batch statistics (use LayerNorm or GroupNorm)"
         if isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats:
-            return f"{where} keeps running statistics"
+            yield f"{where} keeps running statistics (turn track_running_stats off)"
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            return f"{where} draws random numbers"
+            yield f"{where} draws random numbers (leave it out)"
         if isinstance(module, nn.RNNBase):
-            return f"{where} is a fused recurrence that torch.vmap cannot batch"
-    return None
+            yield f"{where} is a fused recurrence (write it as a loop over time)"
 
 
 def _any(holder: Any, names: tuple[str, ...]) -> bool:

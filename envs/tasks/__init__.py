@@ -1,7 +1,9 @@
 """Families of training tasks."""
 
+from rlsched.envs.tasks.assemble import Pool, assemble
 from rlsched.envs.tasks.autoencoder import Autoencoder, AutoencoderConfig
 from rlsched.envs.tasks.characters import Characters, CharactersConfig
+from rlsched.envs.tasks.data import DataConfig, DataFamily
 from rlsched.envs.tasks.digits import Digits, DigitsConfig
 from rlsched.envs.tasks.digits_cnn import DigitsCNN, DigitsCNNConfig
 from rlsched.envs.tasks.load import load_task
@@ -22,6 +24,8 @@ __all__ = [
     "AutoencoderConfig",
     "Characters",
     "CharactersConfig",
+    "DataConfig",
+    "DataFamily",
     "Digits",
     "DigitsCNN",
     "DigitsCNNConfig",
@@ -32,6 +36,7 @@ __all__ = [
     "ModularConfig",
     "Parity",
     "ParityConfig",
+    "Pool",
     "Quadratics",
     "QuadraticsConfig",
     "Signals",
@@ -46,6 +51,7 @@ __all__ = [
     "UserConfig",
     "UserFamily",
     "UserTask",
+    "assemble",
     "broad",
     "describe",
     "load_task",

@@ -116,7 +116,7 @@ class Task:
         if size < self.config.batch_size:
             raise ValueError(
                 f"train must hold at least a batch of {self.config.batch_size} examples, has {size}: "
-                "lower batch_size."
+                "lower batch_size, or give more data."
             )
         if size != len(self.buckets):
             raise ValueError(
@@ -182,7 +182,7 @@ def check_family(tasks: Any) -> TaskFamily:
     """`tasks`, if it is a family whose tasks can be built; else an error that says what is wrong."""
     if not isinstance(tasks, TaskFamily):
         found = f"the class {tasks.__name__}" if isinstance(tasks, type) else type(tasks).__name__
-        raise TypeError(f"tasks must be a TaskFamily, got {found}: give for example Digits().")
+        raise TypeError(f"tasks must be a TaskFamily, got {found}: give for example rlsched.envs.tasks.Digits().")
     _check.integer("tasks.num_buckets", tasks.num_buckets, 1)
     task = tasks.build(tasks.sample(np.random.default_rng(0)))
     if task.buckets.count != tasks.num_buckets:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, TensorDataset
 from rlsched import Buckets, OnlineBuckets, _check
 from rlsched.collate import collate
 from rlsched.contract import Array
+from rlsched.envs.tasks.blame import blame
 from rlsched.envs.tasks.data import log_uniform
 from rlsched.envs.tasks.isolation import fresh_copy, own_randomness
 from rlsched.envs.tasks.task import Task, TaskConfig, TaskFamily, expect
@@ -38,7 +40,7 @@ class UserTask:
         loss: per-example losses (B,) of a model on a batch, as a `DataLoader` would collate it.
         optimizer: of a model, at the learning rates meant for it.
         num_steps: optimizer steps of a run, at least 2.
-        num_decisions: decisions after the opening, fewer than steps.
+        num_decisions: decisions after the opening; fewer where there are too few steps.
         batch_size: examples per step.
         test: as `validation`, for the evaluation alone. Default: half of the validation data, taken from them.
         scores: (n,) difficulty of each training example, for buckets by difficulty.
@@ -117,12 +119,12 @@ class UserFamily(TaskFamily):
         if set(needed) - {"seed"}:
             raise TypeError(f"{self.name} must take no argument, or a seed alone, needs {', '.join(needed)}.")
         user = self._call(0)
-        _check.integer("num_steps", user.num_steps, 2)
-        _check.integer("num_decisions", user.num_decisions, 1, user.num_steps - 1)
-        self._base_lr, self._num_steps = _base_lr(self._optimizer_of(user)), user.num_steps
-        self._num_decisions = user.num_decisions
+        self._num_steps = _check.integer("num_steps", user.num_steps, 2)
+        self._num_decisions = _check.integer("num_decisions", user.num_decisions, 1)
+        self._num_decisions = min(self._num_decisions, self._num_steps - 1)
+        self._base_lr = _base_lr(self._optimizer_of(user))
         self._given: dict[str, Any] = {
-            "num_decisions": user.num_decisions,
+            "num_decisions": self._num_decisions,
             "batch_size": user.batch_size,
             "bucket_by": "domain" if user.buckets else "difficulty" if user.scores is not None else "online",
         }
@@ -199,10 +201,17 @@ class UserFamily(TaskFamily):
         return _call(self.function, self.name, seed if self._seeded else None)
 
     def _optimizer_of(self, user: UserTask) -> Optimizer:
-        model = _make_model(user.model, user.reset, torch.Generator().manual_seed(0))
+        if isinstance(user.optimizer, Optimizer):
+            raise TypeError(
+                f"{self.name}: optimizer must be a function of the model, got a {type(user.optimizer).__name__}: "
+                "write lambda model: torch.optim.AdamW(model.parameters(), lr=...)."
+            )
+        with blame(self.name, "making the model"):
+            model = _make_model(user.model, user.reset, torch.Generator().manual_seed(0))
         if not isinstance(model, nn.Module):
             raise TypeError(f"{self.name}: model must make an nn.Module, made a {type(model).__name__}.")
-        optimizer = user.optimizer(model)
+        with blame(self.name, "making the optimizer"):
+            optimizer = user.optimizer(model)
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"{self.name}: optimizer must return a torch optimizer, returned a {type(optimizer).__name__}."
@@ -210,12 +219,20 @@ class UserFamily(TaskFamily):
         return optimizer
 
     def _try(self, task: Task) -> None:
-        """One batch, to find out now that the loss is not per example."""
+        """The loss on each part, to find out now what would fail in the middle of a training."""
         size = task.config.batch_size
+        model = task.make_model(torch.Generator().manual_seed(0))
         with own_randomness(0):
-            losses = task.loss(
-                task.make_model(torch.Generator().manual_seed(0)), collate(task.train, np.arange(size))
-            )
+            with blame(self.name, "the loss on a training batch"):
+                losses = task.loss(model, collate(task.train, np.arange(size)))
+            self._check_losses(losses, size)
+            model.eval()
+            for part in ("validation", "test"):
+                with blame(self.name, f"the loss on the {part} data"), torch.no_grad():
+                    task.loss(model, getattr(task, part))
+            self._check_apart(task, model)
+
+    def _check_losses(self, losses: Any, size: int) -> None:
         if not isinstance(losses, Tensor) or losses.shape != (size,):
             found = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
@@ -230,10 +247,27 @@ class UserFamily(TaskFamily):
         if not losses.requires_grad:
             raise ValueError(f"{self.name}: loss must depend on the model's parameters, it has no gradient.")
 
+    def _check_apart(self, task: Task, model: nn.Module) -> None:
+        """Warn if an example's loss depends on the others, which is nearly always a mistake of broadcasting."""
+        if task.config.batch_size < 2:
+            return
+        half = task.config.batch_size // 2
+        with torch.no_grad(), blame(self.name, "the loss on a smaller batch"):
+            torch.manual_seed(0)
+            few = task.loss(model, collate(task.train, np.arange(half)))
+            torch.manual_seed(0)
+            many = task.loss(model, collate(task.train, np.arange(task.config.batch_size)))[:half]
+        if not torch.allclose(few, many, rtol=1e-3, atol=1e-5):
+            warnings.warn(
+                f"{self.name}: the loss of an example depends on the others in its batch. If that is not meant, "
+                "compare the shapes of predictions and targets: (B, 1) and (B,) broadcast to (B, B).",
+                stacklevel=4,
+            )
+
 
 @functools.lru_cache(maxsize=8)
 def _call(function: Callable[..., UserTask], name: str, seed: int | None) -> UserTask:
-    with own_randomness(seed or 0):
+    with own_randomness(seed or 0), blame(name, "calling it"):
         user = function() if seed is None else function(seed=seed)
     if not isinstance(user, UserTask):
         raise TypeError(f"{name} must return an rlsched.envs.tasks.UserTask, returned a {type(user).__name__}.")
@@ -264,7 +298,19 @@ def _base_lr(optimizer: Optimizer) -> float:
 def _dataset(name: str, data: Any) -> Dataset[Any]:
     if isinstance(data, Tensor):
         raise TypeError(f"{name} must be a data set or a tuple of tensors, got one tensor: write ({name},).")
-    return TensorDataset(*data) if isinstance(data, (tuple, list)) else data
+    if not isinstance(data, (tuple, list)):
+        return data
+    for values in data:
+        if not isinstance(values, Tensor):
+            raise TypeError(
+                f"{name} must hold tensors, holds a {type(values).__name__}: wrap it by torch.as_tensor(...)."
+            )
+        if len(values) != len(data[0]):
+            raise ValueError(f"{name} must hold tensors of one length, has {len(data[0])} and {len(values)}.")
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            row = int(torch.nonzero(~torch.isfinite(values))[0, 0])
+            raise ValueError(f"{name} must be finite, holds NaN or inf in example {row}: clean the data first.")
+    return TensorDataset(*data)
 
 
 def _size(name: str, data: Dataset[Any], least: int) -> int:

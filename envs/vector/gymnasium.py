@@ -42,7 +42,6 @@ class PopulationVectorEnv(VectorEnv[Array, Array, Array]):
         unstackable: str = "refuse",
     ) -> None:
         tasks = Digits() if tasks is None else tasks
-        interface = PolicyInterface() if interface is None else interface
         self._slots = Slots(tasks, interface, num_envs, group_size, unstackable)
         self.num_envs = num_envs
         self.single_observation_space = self._slots.observation_space

@@ -27,8 +27,8 @@ class PopulationVecEnv(VecEnv):
     def __init__(
         self,
         tasks: TaskFamily,
-        interface: PolicyInterface,
-        num_envs: int,
+        interface: PolicyInterface | None = None,
+        num_envs: int = 32,
         group_size: int = 32,
         unstackable: str = "refuse",
     ) -> None:

@@ -21,7 +21,7 @@ class Slots:
 
     Args:
         tasks: the family that tasks are drawn from.
-        interface: observation and action decoding.
+        interface: observation and action decoding; None for the default.
         num_envs: slots R, at least 1.
         group_size: slots computed together, at least 1; every group draws what its tasks have in common.
         unstackable: what to do about tasks that a `Population` cannot stack: "refuse" or "eager".
@@ -30,12 +30,15 @@ class Slots:
     def __init__(
         self,
         tasks: TaskFamily,
-        interface: PolicyInterface,
+        interface: PolicyInterface | None,
         num_envs: int,
         group_size: int,
         unstackable: str = "refuse",
     ) -> None:
         check_family(tasks)
+        interface = PolicyInterface() if interface is None else interface
+        if not isinstance(interface, PolicyInterface):
+            raise TypeError(f"interface must be a PolicyInterface or None, got {type(interface).__name__}.")
         self.num_envs = _check.integer("num_envs", num_envs, 1)
         _check.integer("group_size", group_size, 1)
         low, high = observation.bounds(tasks.num_buckets)
