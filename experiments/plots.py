@@ -71,7 +71,7 @@ def _plot_weights(axis: Any, weights: Sequence[Array]) -> None:
     for bucket, shade in enumerate(shades):
         label = f"{bucket}{names.get(bucket, '')}"
         axis.plot(mean[:, bucket], color=plt.get_cmap("plasma_r")(shade), label=label)
-    axis.set_ylim(0.0, max(0.65, float(mean.max()) * 1.3))
+    axis.set_ylim(0.0, 1.0)
 
 
 def _smooth(values: Array, width: int = 10) -> Array:

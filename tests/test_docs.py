@@ -86,3 +86,8 @@ def test_links_between_the_documents_lead_somewhere():
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_no_placeholder_is_left():
+    for document in [*DOCUMENTS, ROOT / "CHANGELOG.md"]:
+        assert not re.findall(r"\b[A-Z]+_TABLE\b|\bTODO\b|\bTBD\b|\bXXX\b", document.read_text()), document.name
