@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from rlsched.collate import collate
 from rlsched.contract import TELEMETRY, Array, RunSpec, Window
 from rlsched.envs.data_order import DataOrder
+from rlsched.envs.randomness import Randomness
 from rlsched.envs.tasks.task import Task
 from rlsched.monitor import Monitor
 from rlsched.scheduler import is_adaptive
@@ -41,10 +42,9 @@ class TorchRun:
         self.model = self.task.make_model(torch.Generator().manual_seed(model_seed))
         self.optimizer = self.task.make_optimizer(self.model)
         self._order = DataOrder(self.task, draw_seed)
-        # What modules such as dropout draw from while this run is advanced.
-        self._torch_rng = torch.Generator().manual_seed(torch_seed).get_state()
+        self._randomness = Randomness(torch_seed)
         # The same at every evaluation: a loss that draws random numbers is then comparable over time.
-        self._evaluation_rng = self._torch_rng
+        self._evaluation = Randomness(torch_seed)
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._monitor = Monitor(self.optimizer, self._reads)
         self._step, self._decision = 0, 0
@@ -55,12 +55,10 @@ class TorchRun:
         self._monitor.begin(self._step, n_steps, self.spec.num_buckets)
         self._seen: list[tuple[Array, Array]] = []
         self.model.train()
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self._torch_rng)
+        with self._randomness():
             for offset in range(n_steps):
                 if not self._train_step(float(lr_scale[offset]), bucket_weights):
                     break
-            self._torch_rng = torch.get_rng_state()
         self._decision += 1
         if self.task.probe is not None:
             self._monitor.report_buckets(self._order.bucket_means(self._probe_losses()))
@@ -114,8 +112,7 @@ class TorchRun:
 
     def _losses_on(self, batch: Any) -> Tensor:
         self.model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self._evaluation_rng)
+        with torch.no_grad(), self._evaluation(keep=False):
             return self.task.loss(self.model, batch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,7 +121,7 @@ class TorchRun:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "order": self._order.state_dict(),
-            "torch_rng": self._torch_rng,
+            "randomness": self._randomness.states,
             "monitor": self._monitor.state_dict(),
             "step": self._step,
             "decision": self._decision,
@@ -137,7 +134,7 @@ class TorchRun:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._order.load_state_dict(state["order"])
-        self._torch_rng = state["torch_rng"]
+        self._randomness.states = state["randomness"]
         self._monitor.load_state_dict(state["monitor"])
         self._step, self._decision = state["step"], state["decision"]
 

@@ -305,3 +305,34 @@ def test_each_example_of_a_subclass_goes_through_its_own_getitem():
 
     data = Doubled(torch.arange(6.0))
     assert collate(data, np.array([1, 3]))[0].tolist() == [2.0, 6.0]
+
+
+class Jittered(Squares):
+    """Augmented from the global generators, as others' data sets are."""
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        noise = np.random.randn() + random.random() + torch.randn(()).item()  # noqa: NPY002
+        return example | {"x": example["x"] + noise}
+
+
+def test_data_sets_that_draw_random_numbers_follow_the_seed_too():
+    def losses(upset=0):
+        np.random.rand(upset), [random.random() for _ in range(upset)]  # noqa: NPY002
+        run = TorchRun(own_task(dataset=Jittered()))
+        run.reset(3)
+        return [float(advance(run, 2).loss[0]) for _ in range(3)]
+
+    before = random.getstate()
+    assert losses() == losses(upset=5)
+    random.setstate(before)
+
+
+def test_a_restored_run_draws_the_same_random_numbers():
+    run = TorchRun(own_task(dataset=Jittered()))
+    run.reset(3)
+    advance(run, 2)
+    state = run.state_dict()
+    straight = float(advance(run, 3).loss[0])
+    run.load_state_dict(state)
+    assert float(advance(run, 3).loss[0]) == straight
