@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rlsched.contract import Array, RunSpec, Window
@@ -56,23 +58,25 @@ class StackedBlock:
         indices, ids = self._draws.draw(bucket_weights, n_steps)
         places = self._data.places(indices, self._step)
         lr = self.spec.base_lr[:, :1] * lr_scale
-        series = np.full((4, len(self._rows), width), np.nan)
-        each = np.zeros((width, *self._weights.shape))
+        statistics = np.full((3, len(self._rows), width), np.nan)
+        each = torch.zeros(width, *self._weights.shape, dtype=self._network.dtype, device=self._network.device)
         sampled = is_sampled(np.arange(width)[:, None], n_steps)
+        ran = np.zeros((width, len(self._rows)), dtype=bool)
         alive = n_steps > 0
         for offset in range(width):
-            active = alive & (offset < n_steps)
+            active = ran[offset] = alive & (offset < n_steps)
             if not active.any():
                 break
-            measured = series[1:, :, offset]
+            measured = statistics[:, :, offset]
             losses = self._train_step(places[offset], lr[:, offset], active, active & sampled[offset], measured)
-            each[offset] = losses.double().cpu().numpy()
+            each[offset] = losses
             self._step += active
-            means = (losses * self._weights).sum(dim=1).double().cpu().numpy()
-            finite = np.isfinite(means)
-            series[0, active, offset] = np.where(finite, means, np.inf)[active]
-            alive &= finite | ~active
-        return self._close(n_steps, indices, ids, each.transpose(1, 0, 2), series)
+            # One number is enough to see that all is well.
+            if not math.isfinite(losses.sum().item()):
+                alive &= torch.isfinite(losses).all(dim=1).cpu().numpy() | ~active
+        return self._close(
+            n_steps, indices, ids, each.double().cpu().numpy().transpose(1, 0, 2), ran.T, statistics
+        )
 
     def _train_step(self, places: Tensor, lr: Array, active: Array, sampled: Array, measured: Array) -> Tensor:
         """One step of the `active` rows: losses (r, B). Statistics of `sampled` rows go to `measured` (3, r)."""
@@ -91,9 +95,17 @@ class StackedBlock:
             self._optimizer.steps[idle] -= 1
         return losses
 
-    def _close(self, n_steps: Array, indices: Array, ids: Array, each: Array, series: Array) -> Window:
-        """The window's telemetry; then the buckets of online rows are refreshed."""
-        losses, norms, ratios, agreements = series
+    def _close(
+        self, n_steps: Array, indices: Array, ids: Array, each: Array, ran: Array, statistics: Array
+    ) -> Window:
+        """The window's telemetry, from losses (r, W, B) of the steps that `ran` (r, W) and `statistics` (3, r, W).
+
+        Then the buckets of online rows are refreshed.
+        """
+        norms, ratios, agreements = statistics
+        with np.errstate(invalid="ignore"):  # of a row that diverges
+            means = (each * self._weights.double().cpu().numpy()[:, None]).sum(axis=2)
+        losses = np.where(ran, np.where(np.isfinite(means), means, np.inf), np.nan)
         bucket_loss = self._bucket_loss(ids, each, losses)
         probes = {row: self._rows[row].task.probe for row in np.flatnonzero(n_steps)}
         if any(probe is not None for probe in probes.values()):

@@ -34,15 +34,19 @@ class CrossEntropy:
         """The last layer's bias (R, 1, C) with the padding masked: cheaper than masking the logits."""
         return bias + self._mask
 
-    def __call__(self, outputs: Tensor, targets: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-        """Losses (R, B) of logits (R, B, C) and labels (R, B), and, if asked for, their derivative (R, B, C)."""
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Losses (R, B) of logits (R, B, C) and labels (R, B).
+
+        With `weights` (R, B) also the derivative (R, B, C) of the weighted sum of losses.
+        """
         log_probabilities = torch.log_softmax(outputs, dim=2)
         index = targets[:, :, None]
         losses = log_probabilities.gather(2, index)[:, :, 0].neg_()
-        if not gradient:
+        if weights is None:
             return losses, losses
-        delta = log_probabilities.exp_()
-        return losses, delta.scatter_add_(2, index, torch.full_like(index, -1, dtype=delta.dtype))
+        along = torch.zeros_like(outputs).scatter_(2, index, -weights[:, :, None])
+        # torch's own derivative is half the price of probabilities minus one-hot labels.
+        return losses, torch.ops.aten._log_softmax_backward_data(along, log_probabilities, 2, outputs.dtype)
 
 
 class SquaredError:
@@ -60,11 +64,13 @@ class SquaredError:
         """The last layer's bias, as it is."""
         return bias
 
-    def __call__(self, outputs: Tensor, targets: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-        """Losses (R, B) of outputs (R, B, T) and targets (R, B, T), and their derivative (R, B, T)."""
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `CrossEntropy`, of outputs (R, B, T) and targets (R, B, T)."""
         error = outputs - targets
         losses = error.square().sum(dim=2) * self._share
-        return losses, error.mul_(2.0 * self._share[:, :, None]) if gradient else losses
+        if weights is None:
+            return losses, losses
+        return losses, error.mul_((2.0 * self._share * weights)[:, :, None])
 
 
 Head = CrossEntropy | SquaredError

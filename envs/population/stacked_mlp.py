@@ -111,14 +111,13 @@ class StackedMLP:
     def losses(self, batch: Sequence[Tensor]) -> Tensor:
         """See `Network`."""
         features, targets = batch
-        return self._head(self._forward(features)[0][-1], targets, False)[0]
+        return self._head(self._forward(features)[0][-1], targets)[0]
 
     def backward(self, batch: Sequence[Tensor], weights: Tensor) -> Tensor:
         """See `Network`."""
         features, targets = batch
         (*inputs, outputs), before = self._forward(features)
-        losses, delta = self._head(outputs, targets, True)
-        delta *= weights[:, :, None]
+        losses, delta = self._head(outputs, targets, weights)
         for layer in reversed(range(len(self._layers))):
             weight, _, weight_gradient, bias_gradient = self._layers[layer]
             torch.bmm(inputs[layer].transpose(1, 2), delta, out=weight_gradient)
