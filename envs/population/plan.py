@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import TensorDataset
 
+from rlsched.envs.population.cut import cut, work
 from rlsched.envs.population.fingerprint import fingerprint, structure
 from rlsched.envs.population.heads import head_of
 from rlsched.envs.population.stackable import why_not
-from rlsched.envs.population.stacked_mlp import ALIGNMENT, MLPShape
+from rlsched.envs.population.stacked_mlp import MLPShape
 from rlsched.envs.population.stacked_optimizer import OptimizerSettings
 from rlsched.envs.tasks.task import Task
 
 CHUNK = 64
 """Rows computed together at most: more of them no longer fit the caches (measured by `rlsched bench`)."""
-STEP_OVERHEAD = 30e6
-"""What a stacked step costs whatever its size, in floating-point operations: about 0.5 ms of them."""
 MIN_MODULE_ROWS = 3
 """Of fewer rows, eager loops are as fast as `torch.func`. A stack of MLPs is faster even of one."""
 
@@ -36,7 +35,8 @@ class Plan:
         reason: why the row cannot be stacked; empty if it can.
         note: why it is not, although it could.
         settings: of a stacked row's optimizer.
-        shape: of an MLP.
+        sizes: of an MLP's layers.
+        activation: of an MLP, by which rows of a block are sorted.
         batch_size: of the row.
     """
 
@@ -44,14 +44,10 @@ class Plan:
     key: Hashable = None
     reason: str = ""
     settings: OptimizerSettings | None = None
-    shape: MLPShape | None = None
+    sizes: tuple[int, ...] = ()
+    activation: int = 0
     batch_size: int = 1
     note: str = ""
-
-    def work(self, sizes: Sequence[int]) -> float:
-        """Floating-point operations of a step of this row, its layers padded to `sizes`."""
-        padded = [sizes[0], *(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes[1:])]
-        return 6.0 * self.batch_size * sum(a * b for a, b in itertools.pairwise(padded))
 
 
 def plan_row(task: Task, model: nn.Module, optimizer: Optimizer) -> Plan:
@@ -66,7 +62,7 @@ def plan_row(task: Task, model: nn.Module, optimizer: Optimizer) -> Plan:
     shape = MLPShape.of(model)
     if shape is not None and head_of(task.loss) is not None and len(tensors) == 2 and tensors[0].ndim == 2:
         key: Hashable = ("mlp", len(shape.sizes), head_of(task.loss), dtype, settings)
-        return Plan("mlp", key, settings=settings, shape=shape, batch_size=size)
+        return Plan("mlp", key, "", settings, shape.sizes, shape.activation, size)
     tails = tuple((tuple(values.shape[1:]), values.dtype) for values in tensors)
     # Of equal batch sizes, so that a loss may compare the examples of its batch.
     key = ("module", structure(model), fingerprint(task.loss), dtype, tails, settings, size)
@@ -99,36 +95,11 @@ def enough(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def _cut(plans: Sequence[Plan], rows: list[int], chunk: int) -> list[list[int]]:
-    """Blocks of MLPs of similar sizes, by dynamic programming over where to cut the rows sorted by size.
-
-    In a block rows of one activation lie side by side.
-    """
-    shapes = {row: plans[row].shape for row in rows}
-    rows = sorted(rows, key=lambda row: (plans[row].work(_sizes(shapes[row])), row))
-    # best[i]: least cost of the first i rows, and where its last block begins.
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for end in range(1, len(rows) + 1):
-        padded, batch, options = list(_sizes(shapes[rows[end - 1]])), 1, []
-        for start in range(end - 1, max(end - 1 - chunk, -1), -1):
-            plan = plans[rows[start]]
-            padded = [max(a, b) for a, b in zip(padded, _sizes(plan.shape), strict=True)]
-            batch = max(batch, plan.batch_size)
-            work = (end - start) * plan.work(padded) * batch / plan.batch_size
-            options.append((best[start][0] + STEP_OVERHEAD + work, start))
-        best.append(min(options))
-    cut, end = [], len(rows)
-    while end > 0:
-        start = best[end][1]
-        cut.append(sorted(rows[start:end], key=lambda row: (_activation(shapes[row]), row)))
-        end = start
-    return cut[::-1]
-
-
-def _sizes(shape: MLPShape | None) -> tuple[int, ...]:
-    assert shape is not None
-    return shape.sizes
-
-
-def _activation(shape: MLPShape | None) -> int:
-    assert shape is not None
-    return shape.activation
+    """Blocks of MLPs of similar sizes; in a block rows of one activation lie side by side."""
+    sizes = np.array([plans[row].sizes for row in rows])
+    batch_sizes = np.array([plans[row].batch_size for row in rows])
+    order = np.argsort(work(sizes, batch_sizes), kind="stable")
+    return [
+        sorted((rows[place] for place in order[start:stop]), key=lambda row: (plans[row].activation, row))
+        for start, stop in cut(sizes[order], batch_sizes[order], chunk)
+    ]

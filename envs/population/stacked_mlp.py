@@ -6,18 +6,17 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rlsched.envs.population.cut import aligned
 from rlsched.envs.population.heads import Head
 from rlsched.envs.population.layout import Layout
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU)
 # Of the first two the derivative follows from the output, so the input may be overwritten.
 _FORWARD = (torch.relu_, torch.tanh_, torch.ops.aten.gelu, torch.ops.aten.silu)
-
-ALIGNMENT = 16
-"""Layers are padded to multiples of this: products and softmax over 10 columns take longer than over 16."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ class StackedMLP:
     ) -> None:
         shapes = [shape for shape in map(MLPShape.of, models) if shape is not None]
         self.shapes, self.dtype, self.device = list(shapes), dtype, device
-        sizes = [max(shape.sizes[layer] for shape in shapes) for layer in range(len(shapes[0].sizes))]
-        self.sizes = [sizes[0], *(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes[1:])]
+        self.sizes = aligned(np.max([shape.sizes for shape in shapes], axis=0)).tolist()
         parameters = [shape for a, b in itertools.pairwise(self.sizes) for shape in ((a, b), (1, b))]
         self.layout = Layout(len(shapes), parameters)
         self.parameters = self.layout.zeros(dtype, device)
