@@ -48,9 +48,8 @@ class Episodes:
         """Train the opening at the default schedule: observations (R, F + K * B) and infos."""
         self._window = Window.opening(self._engine.spec)
         self._state, decision = self._interface.default(self._interface.init(self._engine.spec), self._window)
-        seen, finite, infos = self._advance(decision.lr_scale, decision.bucket_weights)
+        seen, loss, finite, infos = self._advance(decision.lr_scale, decision.bucket_weights)
         # A run that diverges in its opening has nothing to refer to: it ends at the next step.
-        loss = np.array([info["validation_loss"] for info in infos])
         self._first_loss = np.where(finite, np.maximum(loss, 1e-12), 1.0)
         return seen, infos
 
@@ -62,16 +61,15 @@ class Episodes:
             episodes that were over before mean nothing.
         """
         self._state, decision = self._interface.act(self._state, self._window, actions)
-        seen, finite, infos = self._advance(decision.lr_scale, decision.bucket_weights)
-        loss = np.array([info["validation_loss"] for info in infos])
+        seen, loss, finite, infos = self._advance(decision.lr_scale, decision.bucket_weights)
         log_loss = relative_log_loss(loss, self._first_loss, finite)
         rewards = self._last_log_loss - log_loss
         over = ~finite | (self._window.step >= self._engine.spec.num_steps)
         self._last_log_loss, self.alive = log_loss, self.alive & ~over
         return seen, rewards, over, infos
 
-    def _advance(self, lr_scale: Array, weights: Array) -> tuple[Array, Array, list[dict[str, Any]]]:
-        """Train the living runs through their coming window: observations, whether each is sound, infos."""
+    def _advance(self, lr_scale: Array, weights: Array) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
+        """Train the living runs through their window: observations, validation losses, which are sound, infos."""
         n_steps = np.where(self.alive, self._window.steps_ahead, 0)
         window = self._engine.advance(n_steps, lr_scale, weights)
         validation = self._engine.validation_loss()
@@ -87,4 +85,4 @@ class Episodes:
             }
             for row in range(len(self.alive))
         ]
-        return seen, finite, infos
+        return seen, validation, finite, infos

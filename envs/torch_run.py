@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from rlsched.collate import collate
 from rlsched.contract import TELEMETRY, Array, RunSpec, Window
 from rlsched.envs.data_order import DataOrder
-from rlsched.envs.randomness import Randomness
 from rlsched.envs.tasks.task import Task
 from rlsched.monitor import Monitor
+from rlsched.randomness import Randomness
 from rlsched.scheduler import is_adaptive
 
 

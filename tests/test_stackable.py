@@ -410,8 +410,7 @@ def test_structures_tell_tied_models_from_others():
     assert structure(plain(generator)) == structure(plain(generator))
 
 
-def test_compare_is_that_of_the_other_tests():
-    """The comparison of the population's tests also holds here, with windows of several steps."""
+def test_rows_of_modules_may_be_advanced_by_different_numbers_of_steps():
     tasks = [task(Net, seed=seed) for seed in range(3)]
     tasks = [dataclasses.replace(each, buckets=Buckets.from_scores(np.arange(60.0), 4)) for each in tasks]
     population, runs = Population(tasks), references(tasks, range(3))

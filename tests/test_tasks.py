@@ -1,12 +1,10 @@
 """Every family of tasks: what it draws, what is the matter with its data, and that its runs train."""
 
-import copy
 import dataclasses
 import functools
 import math
 import pickle
 import random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,15 +28,6 @@ from rlsched.envs.tasks import (
     signals,
 )
 from rlsched.envs.tasks import characters as characters_module
-from rlsched.envs.tasks.losses import cross_entropy, sequence_cross_entropy, squared_error
-from rlsched.envs.tasks.models import (
-    CharacterGRU,
-    CharacterTransformer,
-    image_cnn,
-    mlp,
-    signal_cnn,
-    square_network,
-)
 
 DATA = sorted(set(FAMILIES) - {"broad", "quadratics", "quick"})
 LEAVES = [*DATA, "quadratics"]
@@ -125,7 +114,6 @@ def test_tasks_are_sound(name):
         assert task.buckets.count == family.num_buckets
         assert task.online == (config.bucket_by == "online")
         assert (task.probe is not None) == config.probed
-        assert {type(p.dtype) for p in model.parameters()} == {torch.dtype}
         assert all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
 
 
@@ -394,85 +382,6 @@ def test_ranges_are_described_as_sampled():
     assert "True" in lines["feedback"]
     low, high = (float(value) for value in lines["noise"].split(",")[0].split(" to "))
     assert 0.1 <= low < high <= 10.0
-
-
-# --- Networks ---
-
-NETWORKS: dict[str, Any] = {
-    "mlp": (lambda g: mlp([12, 16, 3], "gelu", g), (12,), squared_error),
-    "square": (lambda g: square_network(12, 16, 3, g), (12,), squared_error),
-    "image_cnn": (lambda g: image_cnn(4, 10, g), (1, 8, 8), cross_entropy),
-    "signal_cnn": (lambda g: signal_cnn(8, 10, g), (40,), cross_entropy),
-    "gru": (lambda g: CharacterGRU(96, 8, g), 96, sequence_cross_entropy),
-    "transformer": (lambda g: CharacterTransformer(96, 32, 16, 2, g), 96, sequence_cross_entropy),
-}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_can_be_stacked(name):
-    """Losses and gradients of a stack under vmap are those of its models, one by one."""
-    make, shape, loss = NETWORKS[name]
-    models = [make(generator(seed)).double() for seed in range(3)]
-    if isinstance(shape, int):
-        xs, ys = torch.randint(shape, (2, 3, 5, 32), generator=generator())
-    else:
-        xs = torch.randn(3, 5, *shape, generator=generator(), dtype=torch.float64)
-        ys = models[0](xs[0]).detach().expand(3, 5, -1) if loss is squared_error else torch.randint(10, (3, 5))
-    template: nn.Module = copy.deepcopy(models[0])
-    stacked: dict[str, Any] = {
-        key: torch.stack([dict(model.named_parameters())[key].detach() for model in models]).requires_grad_()
-        for key, _ in template.named_parameters()
-    }
-
-    def losses_of_one(parameters, x, y):
-        return loss(lambda inputs: torch.func.functional_call(template, parameters, (inputs,)), (x, y))
-
-    losses = torch.vmap(losses_of_one)(stacked, xs, ys)
-    losses.sum().backward()
-    for row, model in enumerate(models):
-        alone = loss(model, (xs[row], ys[row]))
-        alone.sum().backward()
-        torch.testing.assert_close(losses[row], alone, rtol=1e-10, atol=1e-10)
-        for key, parameter in model.named_parameters():
-            torch.testing.assert_close(stacked[key].grad[row], parameter.grad, rtol=1e-10, atol=1e-10)
-
-
-def test_the_gru_is_that_of_torch():
-    model = CharacterGRU(20, 8, generator()).double()
-    reference: Any = nn.GRU(20, 8, batch_first=True).double()
-    with torch.no_grad():
-        reference.weight_ih_l0.copy_(model.input.weight)
-        reference.bias_ih_l0.copy_(model.input.bias)
-        reference.weight_hh_l0.copy_(model.recurrent.weight)
-        reference.bias_hh_l0.copy_(model.recurrent.bias)
-    tokens = torch.randint(20, (4, 11), generator=generator())
-    states, _ = reference(nn.functional.one_hot(tokens, 20).double())
-    torch.testing.assert_close(model(tokens), model.output(states), rtol=1e-10, atol=1e-10)
-
-
-def test_the_transformer_does_not_look_ahead():
-    model = CharacterTransformer(20, 12, 16, 2, generator())
-    tokens = torch.randint(20, (3, 12), generator=generator())
-    changed = tokens.clone()
-    changed[:, 7] = (changed[:, 7] + 1) % 20
-    before, after = model(tokens), model(changed)
-    assert torch.equal(before[:, :7], after[:, :7])
-    assert not torch.allclose(before[:, 7:], after[:, 7:])
-
-
-@pytest.mark.parametrize(
-    ("layer", "fresh"),
-    [
-        (image_cnn(16, 10, generator())[2], nn.Conv2d(16, 32, 3)),
-        (signal_cnn(16, 10, generator())[3], nn.Conv1d(16, 16, 3)),
-        (mlp([64, 64], "relu", generator())[0], nn.Linear(64, 64)),
-    ],
-)
-def test_initial_weights_are_spread_as_those_of_torch(layer, fresh):
-    for mine, theirs in zip(layer.parameters(), fresh.parameters(), strict=True):
-        assert mine.shape == theirs.shape
-        assert mine.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.2)
-        assert mine.std().item() == pytest.approx(theirs.std().item(), rel=0.4)
 
 
 @pytest.mark.parametrize("scorer", ["probe", "reference_loss", "forgetting"])

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset, IterableDataset
 from rlsched import Buckets
 from rlsched.envs import TorchRun
 from rlsched.envs.tasks import Digits, Mixture, UserFamily, UserTask, load_task
-from rlsched.envs.tasks.isolation import fresh_copy, own_randomness
+from rlsched.envs.tasks.fresh import fresh_copy
+from rlsched.randomness import Randomness
 
 
 def loss(model, batch):
@@ -138,7 +139,7 @@ def test_attention_is_drawn_anew_as_well():
 
 def test_randomness_is_restored_after_an_error():
     state, numpys, pythons = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    with pytest.raises(KeyError), own_randomness(0):
+    with pytest.raises(KeyError), Randomness(0)():
         raise KeyError(torch.rand(3), np.random.rand(3), random.random())  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state)
     for mine, theirs in zip(np.random.get_state(), numpys, strict=True):  # noqa: NPY002

@@ -20,7 +20,7 @@ from rlsched.envs.population.stacked_optimizer import OptimizerSettings
 from rlsched.envs.tasks.task import Task
 
 CHUNK = 64
-"""Rows computed together at most: more of them no longer fit the caches (measured by `rlsched bench`)."""
+"""Rows computed together at most: fewer cost more overhead, more gain nothing (measured by `rlsched bench`)."""
 MIN_MODULE_ROWS = 3
 """Of fewer rows, eager loops are as fast as `torch.func`. A stack of MLPs is faster even of one."""
 

@@ -21,8 +21,9 @@ from rlsched.collate import collate
 from rlsched.contract import Array
 from rlsched.envs.tasks.blame import blame
 from rlsched.envs.tasks.data import log_uniform
-from rlsched.envs.tasks.isolation import fresh_copy, own_randomness
+from rlsched.envs.tasks.fresh import fresh_copy
 from rlsched.envs.tasks.task import Task, TaskConfig, TaskFamily, expect
+from rlsched.randomness import Randomness
 
 Data = Dataset[Any] | tuple[Tensor, ...]
 
@@ -157,7 +158,7 @@ class UserFamily(TaskFamily):
             raise ValueError(f"config must be of the function {self.name}, got one of {config.function}.")
         user = self._call(config.data_seed if self._seeded else 0)
         # Data sets may draw random numbers: the same ones for the same settings.
-        with own_randomness(config.data_seed):
+        with Randomness(config.data_seed)():
             return self._assemble(user, config)
 
     def _assemble(self, user: UserTask, config: UserConfig) -> Task:
@@ -222,7 +223,7 @@ class UserFamily(TaskFamily):
         """The loss on each part, to find out now what would fail in the middle of a training."""
         size = task.config.batch_size
         model = task.make_model(torch.Generator().manual_seed(0))
-        with own_randomness(0):
+        with Randomness(0)():
             with blame(self.name, "the loss on a training batch"):
                 losses = task.loss(model, collate(task.train, np.arange(size)))
             self._check_losses(losses, size)
@@ -253,10 +254,10 @@ class UserFamily(TaskFamily):
             return
         half = task.config.batch_size // 2
         with torch.no_grad(), blame(self.name, "the loss on a smaller batch"):
-            torch.manual_seed(0)
-            few = task.loss(model, collate(task.train, np.arange(half)))
-            torch.manual_seed(0)
-            many = task.loss(model, collate(task.train, np.arange(task.config.batch_size)))[:half]
+            with Randomness(0)():
+                few = task.loss(model, collate(task.train, np.arange(half)))
+            with Randomness(0)():
+                many = task.loss(model, collate(task.train, np.arange(task.config.batch_size)))[:half]
         if not torch.allclose(few, many, rtol=1e-3, atol=1e-5):
             warnings.warn(
                 f"{self.name}: the loss of an example depends on the others in its batch. If that is not meant, "
@@ -267,7 +268,7 @@ class UserFamily(TaskFamily):
 
 @functools.lru_cache(maxsize=8)
 def _call(function: Callable[..., UserTask], name: str, seed: int | None) -> UserTask:
-    with own_randomness(seed or 0), blame(name, "calling it"):
+    with Randomness(seed or 0)(), blame(name, "calling it"):
         user = function() if seed is None else function(seed=seed)
     if not isinstance(user, UserTask):
         raise TypeError(f"{name} must return an rlsched.envs.tasks.UserTask, returned a {type(user).__name__}.")
@@ -278,7 +279,7 @@ def _make_model(model: Any, reset: bool, generator: torch.Generator) -> nn.Modul
     if isinstance(model, nn.Module):
         return fresh_copy(model, generator if reset else None)
     # A function may well use layers as they come, which draw from the global generator.
-    with own_randomness(int(torch.randint(2**31, (), generator=generator))):
+    with Randomness(int(torch.randint(2**31, (), generator=generator)))():
         made: nn.Module = model(generator)
     return made
 

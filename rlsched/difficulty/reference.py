@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from rlsched import _check
 from rlsched.collate import collate
 from rlsched.contract import Array
+from rlsched.randomness import Randomness
 
 Loss = Callable[[nn.Module, Any], Tensor]
 """(model, collated batch) -> (B,) losses, one per example."""
@@ -67,7 +68,7 @@ def loss_history(
         raise _check.ArgumentError("dataset must hold one example at least, got 0.")
     rng = np.random.default_rng(seed)
     history = np.empty((epochs, size))
-    with _own_randomness(int(rng.integers(2**62))), _restored_modes(model):
+    with Randomness(int(rng.integers(2**62)))(), _restored_modes(model):
         for epoch in range(epochs):
             model.train()
             for index in _batches(rng.permutation(size), batch_size):
@@ -108,13 +109,6 @@ def _check_finite(losses: Array, epoch: int) -> None:
             f"loss must be finite on every example, got {losses[wrong[0]]} on example {wrong[0]} after epoch "
             f"{epoch + 1}: lower the optimizer's learning rate, or look for what is wrong with the example."
         )
-
-
-@contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

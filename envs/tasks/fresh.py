@@ -1,33 +1,15 @@
-"""Calling a user's code without it or the run changing each other."""
+"""Copies of a user's model with weights of their own."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
-
-@contextlib.contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
-    """Seeds the global generators of torch, NumPy and Python inside, and restores them after."""
-    # It is others' code that uses NumPy's global generator.
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002
+from rlsched.randomness import Randomness
 
 
 def fresh_copy(model: nn.Module, generator: torch.Generator | None) -> nn.Module:
@@ -39,7 +21,7 @@ def fresh_copy(model: nn.Module, generator: torch.Generator | None) -> nn.Module
     copied = copy.deepcopy(model)
     if generator is None:
         return copied
-    with own_randomness(int(torch.randint(2**31, (), generator=generator))):
+    with Randomness(int(torch.randint(2**31, (), generator=generator)))():
         # From the inside out: a module may set again what its parts have drawn.
         for module in reversed(list(copied.modules())):
             # `nn.MultiheadAttention` and `nn.Transformer` spell it with an underscore.
