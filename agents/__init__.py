@@ -1,8 +1,22 @@
-"""The agent that learns schedule policies: PPO over training runs."""
+"""The agent that learns schedule policies: imitation and PPO over training runs."""
 
+from rlsched.agents.config import EvaluationSettings, PPOSettings, TaskSettings, TrainConfig
 from rlsched.agents.export import export_policy
+from rlsched.agents.imitation import WarmStart
 from rlsched.agents.network import BucketEquivariantPolicy
-from rlsched.agents.ppo import SchedulePPO
-from rlsched.agents.training import Progress, TrainConfig, train
+from rlsched.agents.ppo import RolloutPlan, SchedulePPO
+from rlsched.agents.training import Progress, train
 
-__all__ = ["BucketEquivariantPolicy", "Progress", "SchedulePPO", "TrainConfig", "export_policy", "train"]
+__all__ = [
+    "BucketEquivariantPolicy",
+    "EvaluationSettings",
+    "PPOSettings",
+    "Progress",
+    "RolloutPlan",
+    "SchedulePPO",
+    "TaskSettings",
+    "TrainConfig",
+    "WarmStart",
+    "export_policy",
+    "train",
+]

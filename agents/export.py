@@ -6,31 +6,28 @@ from typing import Any
 
 import rlsched
 from rlsched.action import ActionSpec
-from rlsched.agents.ppo import SchedulePPO
+from rlsched.agents.network import BucketEquivariantPolicy
+from rlsched.contract import Array
 from rlsched.policy import Policy, PolicyMetadata
 
 
 def export_policy(
-    model: SchedulePPO,
+    policy: BucketEquivariantPolicy,
     action: ActionSpec,
     *,
     training: dict[str, Any] | None = None,
     evaluation: dict[str, Any] | None = None,
 ) -> Policy:
-    """The actor of `model` with its normaliser as a `Policy`.
+    """The actor of an agent's `policy` with its normaliser as a `Policy`.
 
     Args:
-        model: a trained agent.
+        policy: of the agent.
         action: the action decoding of the environments it was trained in.
         training: what to say of its training, as JSON.
         evaluation: its figures, as JSON.
     """
-    network = model.policy.mlp_extractor
-    state = {f"normalizer.{name}": value for name, value in network.normalizer.state_dict().items()}
-    state = {name: value for name, value in state.items() if not name.endswith("_sums")}
-    state |= network.actor.state_dict()
     return Policy(
-        tensors={name: value.detach().cpu().numpy().copy() for name, value in state.items()},
+        tensors=actor_tensors(policy),
         metadata=PolicyMetadata(
             action=action,
             training=training or {},
@@ -38,3 +35,12 @@ def export_policy(
             rlsched_version=rlsched.__version__,
         ),
     )
+
+
+def actor_tensors(policy: BucketEquivariantPolicy) -> dict[str, Array]:
+    """The tensors of the policy file: the actor and its normaliser."""
+    network = policy.mlp_extractor
+    state = {f"normalizer.{name}": value for name, value in network.normalizer.state_dict().items()}
+    state = {name: value for name, value in state.items() if not name.endswith("_sums")}
+    state |= network.actor.state_dict()
+    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}

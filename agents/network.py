@@ -11,16 +11,18 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from rlsched.agents.normalizer import Normalizer
+from rlsched.agents.privileged import FACTS
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 
 
 class Trunk(nn.Module):
-    """Run features and the mean of encoded buckets, through two hidden layers."""
+    """Run features, `extra` more and the mean of encoded buckets, through two hidden layers."""
 
-    def __init__(self, units: int, bucket_units: int) -> None:
+    def __init__(self, units: int, bucket_units: int, extra: int = 0) -> None:
         super().__init__()
         self.encoder = nn.Linear(len(BUCKET_FEATURES), bucket_units)
-        self.trunk = nn.ModuleList([nn.Linear(len(RUN_FEATURES) + bucket_units, units), nn.Linear(units, units)])
+        inputs = len(RUN_FEATURES) + extra + bucket_units
+        self.trunk = nn.ModuleList([nn.Linear(inputs, units), nn.Linear(units, units)])
 
     def forward(self, run: Tensor, buckets: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden (n, units) of the run and encoding (n, K, bucket_units) of its buckets."""
@@ -49,23 +51,30 @@ class Actor(Trunk):
 
 
 class ActorCriticNet(nn.Module):
-    """What stable-baselines3 calls the mlp extractor: here it goes all the way to the mean action."""
+    """What stable-baselines3 calls the mlp extractor: here it goes all the way to the mean action.
 
-    def __init__(self, num_actions: int, units: int, bucket_units: int) -> None:
+    Its input is an observation (n, F + K * B) followed by the task's facts (n, P), which the critic alone reads,
+    and that only if it is `privileged`.
+    """
+
+    def __init__(self, num_actions: int, units: int, bucket_units: int, privileged: bool) -> None:
         super().__init__()
         self.latent_dim_pi, self.latent_dim_vf = num_actions, units
+        self.privileged = privileged
         self.normalizer = Normalizer()
         self.actor = Actor(units, bucket_units)
-        self.critic = Trunk(units, bucket_units)
+        self.critic = Trunk(units, bucket_units, len(FACTS) if privileged else 0)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         return self.forward_actor(observation), self.forward_critic(observation)
 
     def forward_actor(self, observation: Tensor) -> Tensor:
-        return self.actor.act(*self.normalizer(observation))
+        return self.actor.act(*self.normalizer(observation[:, : -len(FACTS)]))
 
     def forward_critic(self, observation: Tensor) -> Tensor:
-        return self.critic(*self.normalizer(observation))[0]
+        seen, known = observation[:, : -len(FACTS)], observation[:, -len(FACTS) :]
+        run, buckets = self.normalizer(seen)
+        return self.critic(torch.cat([run, known], dim=1) if self.privileged else run, buckets)[0]
 
 
 class BucketEquivariantPolicy(ActorCriticPolicy):
@@ -74,19 +83,22 @@ class BucketEquivariantPolicy(ActorCriticPolicy):
     Args:
         units: hidden units of the trunks.
         bucket_units: hidden units per bucket.
+        privileged: whether the critic reads the facts of the task, see `agents.privileged`.
         args, kwargs: as for `ActorCriticPolicy`.
     """
 
     mlp_extractor: ActorCriticNet  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, units: int = 64, bucket_units: int = 32, **kwargs: Any) -> None:
-        self.units, self.bucket_units = units, bucket_units
+    def __init__(
+        self, *args: Any, units: int = 64, bucket_units: int = 32, privileged: bool = True, **kwargs: Any
+    ) -> None:
+        self.units, self.bucket_units, self.privileged = units, bucket_units, privileged
         super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
         shape = self.action_space.shape
         assert shape is not None
-        self.mlp_extractor = ActorCriticNet(shape[0], self.units, self.bucket_units)
+        self.mlp_extractor = ActorCriticNet(shape[0], self.units, self.bucket_units, self.privileged)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -99,4 +111,5 @@ class BucketEquivariantPolicy(ActorCriticPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()
-        return parameters | {"units": self.units, "bucket_units": self.bucket_units}
+        mine = {"units": self.units, "bucket_units": self.bucket_units, "privileged": self.privileged}
+        return parameters | mine

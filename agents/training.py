@@ -1,11 +1,11 @@
-"""Training a schedule policy: iterations of PPO, evaluation on fixed tasks, checkpoints, export."""
+"""Training a schedule policy: baselines, warm start, PPO, evaluation on fixed tasks, checkpoints, export."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,100 +14,62 @@ import torch
 from stable_baselines3.common.logger import configure
 
 from rlsched import _check
-from rlsched._files import write_atomically
-from rlsched.action import ActionSpec
-from rlsched.agents.checkpoint import load_checkpoint, save_checkpoint
-from rlsched.agents.evaluation import Act, default_act, episode_returns, evaluation_seeds
+from rlsched.agents.checkpoint import State, load_checkpoint, save_checkpoint
+from rlsched.agents.config import TrainConfig
+from rlsched.agents.evaluation import (
+    Baselines,
+    BaselineUnit,
+    EvaluationUnit,
+    Outcome,
+    evaluation_seeds,
+    join_outcomes,
+)
 from rlsched.agents.export import export_policy
-from rlsched.agents.network import BucketEquivariantPolicy
+from rlsched.agents.imitation import Lesson, fit
 from rlsched.agents.ppo import SchedulePPO
-from rlsched.contract import Array
-from rlsched.envs.tasks import TaskFamily, quick
-from rlsched.envs.vector import PopulationVecEnv
+from rlsched.agents.rollouts import NO_WEIGHTS, Backend, InProcess, Job, Setting, Weights
+from rlsched.agents.run_folder import RunFolder
+from rlsched.envs.tasks import Natural, TaskFamily
 from rlsched.policy import Policy, PolicyInterface
-
-ROLLOUT_STEPS = 100
-"""Decisions per environment and iteration; a multiple of the episode lengths of `rlsched.envs.tasks`."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a training run.
-
-    Attributes:
-        iterations: of PPO: a rollout and an update each.
-        num_envs: training runs side by side; an iteration is 100 decisions of each.
-        group_size: of these, how many are computed together, with equal numbers of steps and decisions.
-        seed: of everything.
-        learning_rate: of PPO's Adam, falling linearly to zero.
-        epochs: passes over a rollout, ended early by target_kl.
-        minibatch: decisions per gradient step.
-        target_kl: largest divergence of an update.
-        gae_lambda: of the advantage estimate; nothing is discounted.
-        initial_log_std: of the exploration noise, in units of the action.
-        evaluate_every: iterations between evaluations; the best policy evaluated is the one exported.
-        evaluation_tasks: fixed tasks, never trained on, that select it.
-        unstackable: what to do about tasks that a `Population` cannot stack: "refuse", or train by "eager" loops.
-        action: how actions are decoded.
-    """
-
-    iterations: int = 100
-    num_envs: int = 64
-    group_size: int = 32
-    seed: int = 0
-    learning_rate: float = 2e-3
-    epochs: int = 10
-    minibatch: int = 400
-    target_kl: float = 0.06
-    gae_lambda: float = 0.8
-    initial_log_std: float = -1.0
-    evaluate_every: int = 10
-    evaluation_tasks: int = 32
-    unstackable: str = "refuse"
-    action: ActionSpec = field(default_factory=ActionSpec)
-
-    def __post_init__(self) -> None:
-        for name, low in (
-            ("iterations", 1),
-            ("num_envs", 1),
-            ("group_size", 1),
-            ("seed", 0),
-            ("epochs", 1),
-            ("minibatch", 2),
-            ("evaluate_every", 1),
-            ("evaluation_tasks", 1),
-        ):
-            _check.integer(name, getattr(self, name), low)
-        _check.real("learning_rate", self.learning_rate, 0.0, 1.0)
-        _check.real("target_kl", self.target_kl, 1e-6)
-        _check.real("gae_lambda", self.gae_lambda, 0.0, 1.0)
-        _check.real("initial_log_std", self.initial_log_std, -10.0, 2.0)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known after an iteration.
+    """What is known after a step of a stage.
 
     Attributes:
-        iteration: iterations done.
-        mean_return: mean return of the episodes that ended in the last rollout, with exploration.
-        gain: mean of return minus that of linear decay on the evaluation tasks, by the latest evaluation.
-        best_gain: the highest gain so far.
+        stage: what is being done.
+        done: steps of the stage done.
+        total: steps of the stage.
+        mean_return: mean return of the latest training episodes, with exploration; NaN before there are any.
+        score: of the policy on the evaluation tasks, by the latest evaluation; NaN before. Lower is better.
+        best: the best score so far.
+        default: score of the best single default.
+        tuned: score of linear decay tuned per task.
     """
 
-    iteration: int
-    mean_return: float
-    gain: float
-    best_gain: float
+    stage: str
+    done: int
+    total: int
+    mean_return: float = float("nan")
+    score: float = float("nan")
+    best: float = float("nan")
+    default: float = float("nan")
+    tuned: float = float("nan")
+
+
+Report = Callable[[Progress], None]
 
 
 def train(
     config: TrainConfig,
     out: Path,
     *,
-    tasks: TaskFamily | None = None,
+    tasks: TaskFamily,
+    backend: Callable[[Setting], Backend] = InProcess,
+    device: str = "cpu",
     resume: bool = False,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Report = lambda progress: None,
 ) -> Policy:
     """Train a policy, and return the best one evaluated.
 
@@ -117,139 +79,178 @@ def train(
     Args:
         config: what to do.
         out: folder of the run.
-        tasks: the distribution of training tasks; by default `rlsched.envs.tasks.quick()`, short runs of small
-            MLPs, from which a policy is learned in minutes.
+        tasks: the distribution of training tasks.
+        backend: makes what does the jobs: `InProcess`, or a `RayBackend` with its workers given. The policy is the
+            same by any.
+        device: where stacked training runs are computed.
         resume: continue the run in `out` from its checkpoint; the result is the same as without the stop.
-        report: called after every iteration, and once before the first if there is something to resume.
+        report: called after every step of a stage, and once at first if there is something to resume.
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
         FileNotFoundError: `resume` is True and `out` holds no checkpoint.
         ValueError: the run in `out` has another config, or its checkpoint is damaged.
     """
-    out = Path(out)
-    checkpoint, policy_file = out / "checkpoint.pt", out / "policy.safetensors"
-    tasks = quick() if tasks is None else tasks
-    _check_decisions(tasks)
-    settings = _settings(config, tasks)
-    _claim(out, settings, resume)
+    if not config.tasks.curriculum:
+        tasks = Natural(tasks)
+    _check_decisions(tasks, config.rollouts.decisions)
+    folder = RunFolder.claim(Path(out), config, tasks, resume)
     torch.set_num_threads(1)  # the networks are tiny: more threads cost more than they bring
-    interface = PolicyInterface(config.action)
-    model = _make_model(config, tasks, interface)
-    model.set_logger(configure(str(out / "tensorboard"), ["tensorboard"]))
-    seeds = evaluation_seeds(config.seed, config.evaluation_tasks)
-
-    def evaluate(act: Act) -> Array:
-        return episode_returns(act, tasks, seeds, interface, config.unstackable)
-
-    if resume:
-        found = load_checkpoint(checkpoint, model)
-        baseline, gain, best = found["baseline"].numpy(), found["gain"], found["best_gain"]
-        report(Progress(model.iteration, _mean_return(model), gain, best))
-    else:
-        baseline = evaluate(default_act(tasks.num_buckets))
-        gain = best = float("-inf")
-
-    while model.iteration < config.iterations:
-        model.learn(model.n_envs * model.n_steps, reset_num_timesteps=False)
-        if model.iteration % config.evaluate_every == 0 or model.iteration == config.iterations:
-            candidate = export_policy(model, config.action)
-            returns = evaluate(candidate.act)
-            gain = float((returns - baseline).mean())
-            if gain > best:
-                best = gain
-                _export(model, config, settings, returns, baseline).save(policy_file)
-        progress = Progress(model.iteration, _mean_return(model), gain, best)
-        _log(model, progress)
-        extra = {"baseline": torch.from_numpy(baseline), "gain": gain, "best_gain": best}
-        save_checkpoint(checkpoint, model, extra)
-        report(progress)
-    return Policy.load(policy_file)
+    setting = Setting(tasks, PolicyInterface(config.action), config.tasks.unstackable, device)
+    with backend(setting) as workers:
+        return _Training(config, setting, workers, folder, report).run(resume)
 
 
-def _check_decisions(tasks: TaskFamily) -> None:
+class _Training:
+    """The stages, and what they hand on to each other."""
+
+    def __init__(
+        self, config: TrainConfig, setting: Setting, backend: Backend, folder: RunFolder, report: Report
+    ) -> None:
+        self.config, self.backend, self.folder, self._report = config, backend, folder, report
+        self.model = _make_model(config, setting, backend)
+        self.model.set_logger(configure(str(folder.tensorboard), ["tensorboard"]))
+        seeds = evaluation_seeds(config.seed, config.evaluation.groups)
+        self._units = [EvaluationUnit(seed, config.evaluation.group_tasks) for seed in seeds]
+        self.state = State()
+
+    def run(self, resume: bool) -> Policy:
+        """All stages, or what is left of them."""
+        if resume:
+            self.state = load_checkpoint(self.folder.checkpoint, self.model)
+            self._tell("learning", self.model.iteration, self.config.ppo.iterations)
+        if self.state.baselines is None:
+            self._measure_baselines()
+        if not self.state.warm and self.config.warm_start.groups:
+            self._warm_up()
+        while self.model.iteration < self.config.ppo.iterations:
+            self._learn()
+        return Policy.load(self.folder.policy)
+
+    def _measure_baselines(self) -> None:
+        units = [BaselineUnit(unit.seed, unit.tasks) for unit in self._units]
+        self.state.baselines = Baselines.join(self._jobs("baselines", units))
+        self._save()
+
+    def _warm_up(self) -> None:
+        """Tune tasks, then imitate in rounds of lessons."""
+        warm, state = self.config.warm_start, self.state
+        if not state.tuned:
+            state.tuned = self._jobs("tuning tasks", warm.searches(self.config.seed))
+            self._save()
+        while len(state.lessons) < warm.rounds:
+            number = len(state.lessons)
+            units = warm.lessons(self.config.seed, number, state.tuned)
+            found = self._jobs(f"imitation {number + 1}/{warm.rounds}", units, self.model.weights())
+            state.lessons.append(Lesson.join(found))
+            errors = fit(
+                self.model.policy,
+                state.lessons,
+                warm,
+                self.config.action,
+                np.random.default_rng([self.config.seed, number]),
+            )
+            for name, value in errors.items():
+                self.model.logger.record(f"imitation/{name}", value)
+            if number + 1 == warm.rounds:
+                state.warm, state.tuned, state.lessons = True, [], []
+                self._evaluate()
+            self.model.logger.dump(number)
+            self._save()
+            if state.warm:
+                break
+
+    def _learn(self) -> None:
+        """An iteration of PPO, with an evaluation if one is due."""
+        settings = self.config.ppo
+        self.model.learn(self.model.n_envs * self.model.n_steps, reset_num_timesteps=False)
+        iteration = self.model.iteration
+        if iteration % self.config.evaluation.every == 0 or iteration == settings.iterations:
+            self.model.settle()
+            self._evaluate()
+        self.model.logger.dump(self.model.num_timesteps)
+        self._save()
+        self._tell("learning", iteration, settings.iterations)
+
+    def _evaluate(self) -> None:
+        """Score the policy, and export it if it is the best so far."""
+        state, baselines = self.state, self.state.baselines
+        assert baselines is not None
+        outcome = join_outcomes(self.backend.run(self._units, self.model.weights()))
+        state.score = float(outcome.scores.mean())
+        for name, value in _figures(outcome, baselines).items():
+            self.model.logger.record(f"evaluation/{name}", value)
+        if not state.score >= state.best:
+            state.best = state.score
+            self._export(outcome, baselines)
+
+    def _export(self, outcome: Outcome, baselines: Baselines) -> None:
+        training = self.folder.settings | {"decisions": self.model.num_timesteps}
+        evaluation = {
+            "what": "mean ln(final / initial validation loss) on tasks that selected this policy",
+            "tasks": len(outcome.scores),
+            **_figures(outcome, baselines),
+        }
+        export_policy(self.model.policy, self.config.action, training=training, evaluation=evaluation).save(
+            self.folder.policy
+        )
+
+    def _jobs(self, stage: str, jobs: Sequence[Job], weights: Weights = NO_WEIGHTS) -> list[Any]:
+        count = itertools.count(1)
+        self._tell(stage, 0, len(jobs))
+        return self.backend.run(jobs, weights, lambda: self._tell(stage, next(count), len(jobs)))
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        baselines = self.state.baselines
+        self._report(
+            Progress(
+                stage, done, total,
+                mean_return=float(np.mean(returns)) if returns else math.nan,
+                score=self.state.score,
+                best=self.state.best,
+                default=math.nan if baselines is None else float(baselines.default.mean()),
+                tuned=math.nan if baselines is None else float(baselines.tuned_linear.mean()),
+            )
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        save_checkpoint(self.folder.checkpoint, self.model, self.state)
+
+
+def _figures(outcome: Outcome, baselines: Baselines) -> dict[str, float]:
+    """Mean scores (lower is better) of policy and baselines, and how often it beats the tuned."""
+    return {
+        "score": float(outcome.scores.mean()),
+        "best_default": float(baselines.default.mean()),
+        "tuned_linear": float(baselines.tuned_linear.mean()),
+        "share_better_than_tuned": float((outcome.scores < baselines.tuned_linear).mean()),
+    }
+
+
+def _check_decisions(tasks: TaskFamily, most: int) -> None:
     """Refuse episodes that no rollout would hold; their ends would never be seen."""
     rng = np.random.default_rng(0)
-    most = max(tasks.sample(rng).num_decisions for _ in range(100))
-    if most > ROLLOUT_STEPS:
+    found = max(tasks.sample(rng).num_decisions for _ in range(100))
+    if found > most:
         raise _check.ArgumentError(
-            f"num_decisions must be at most {ROLLOUT_STEPS} in every task, got {most}: an iteration holds no more."
+            f"num_decisions must be at most {most} in every task, got {found}: raise --rollouts.decisions."
         )
 
 
-def _settings(config: TrainConfig, tasks: TaskFamily) -> dict[str, Any]:
-    """What decides the result, in plain values."""
-    return json.loads(json.dumps(dataclasses.asdict(config))) | {"tasks": repr(tasks)}
-
-
-def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Refuse a folder that does not fit; write or compare `config.json`."""
-    stored = out / "config.json"
-    if not resume:
-        if (out / "checkpoint.pt").exists():
-            raise FileExistsError(f"{out} holds a training run: pass --resume to continue it, or another --out.")
-        write_atomically(stored, json.dumps(settings, indent=2).encode())
-        return
-    if not (out / "checkpoint.pt").exists() or not stored.exists():
-        raise FileNotFoundError(f"{out} holds no checkpoint to resume from: start without --resume.")
-    try:
-        before = dict(json.loads(stored.read_text()))
-    except (ValueError, TypeError) as error:
-        raise _check.ArgumentError(f"{stored} is damaged ({error}): start afresh in another folder.") from error
-    if before != settings:
-        names = before.keys() | settings.keys()
-        changed = sorted(name for name in names if before.get(name) != settings.get(name))
-        listed = ", ".join(f"{name} (was {before.get(name)}, now {settings.get(name)})" for name in changed)
-        raise _check.ArgumentError(
-            f"{out} holds a run with other settings of {listed}: resume it with those, or give another --out."
-        )
-
-
-def _make_model(config: TrainConfig, tasks: TaskFamily, interface: PolicyInterface) -> SchedulePPO:
-    env = PopulationVecEnv(tasks, interface, config.num_envs, config.group_size, config.unstackable)
-    model = SchedulePPO(
-        BucketEquivariantPolicy,
-        env,
-        n_steps=ROLLOUT_STEPS,
-        batch_size=config.minibatch,
-        n_epochs=config.epochs,
-        learning_rate=lambda remaining: config.learning_rate * remaining,
-        gamma=1.0,
-        gae_lambda=config.gae_lambda,
-        target_kl=config.target_kl,
-        policy_kwargs={"log_std_init": config.initial_log_std},
+def _make_model(config: TrainConfig, setting: Setting, backend: Backend) -> SchedulePPO:
+    ppo = config.ppo
+    return SchedulePPO(
+        backend,
+        config.rollouts,
+        setting.tasks.num_buckets,
+        max(ppo.iterations, 1),
+        batch_size=ppo.minibatch,
+        n_epochs=ppo.epochs,
+        learning_rate=(lambda remaining: ppo.learning_rate * remaining) if ppo.decay else ppo.learning_rate,
+        gae_lambda=ppo.gae_lambda,
+        target_kl=ppo.target_kl or None,
+        policy_kwargs={"log_std_init": ppo.initial_log_std, "privileged": ppo.privileged},
         seed=config.seed,
-        device="cpu",
+        relative=ppo.relative,
     )
-    model.total_iterations = config.iterations
-    return model
-
-
-def _mean_return(model: SchedulePPO) -> float:
-    episodes: Iterable[dict[str, float]] = model.ep_info_buffer or ()
-    returns = [episode["r"] for episode in episodes]
-    return float(np.mean(returns)) if returns else float("nan")
-
-
-def _log(model: SchedulePPO, progress: Progress) -> None:
-    """Write this iteration's `train/` scalars, which stable-baselines3 has recorded, and our own."""
-    if np.isfinite(progress.gain):
-        model.logger.record("evaluation/gain_over_linear", progress.gain)
-    model.logger.dump(model.num_timesteps)
-
-
-def _export(
-    model: SchedulePPO, config: TrainConfig, settings: dict[str, Any], returns: Any, baseline: Any
-) -> Policy:
-    training = settings | {
-        "decisions": model.num_timesteps,
-        "torch": torch.__version__,
-    }
-    evaluation = {
-        "what": "ln(initial / final validation loss) on tasks never trained on, which selected this policy",
-        "tasks": len(returns),
-        "policy": float(returns.mean()),
-        "linear_decay_after_warmup_same_base_lr": float(baseline.mean()),
-        "share_of_tasks_better": float((returns > baseline).mean()),
-    }
-    return export_policy(model, config.action, training=training, evaluation=evaluation)

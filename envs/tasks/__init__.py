@@ -9,6 +9,7 @@ from rlsched.envs.tasks.digits_cnn import DigitsCNN, DigitsCNNConfig
 from rlsched.envs.tasks.load import load_task
 from rlsched.envs.tasks.mixture import Mixture
 from rlsched.envs.tasks.modular import Modular, ModularConfig
+from rlsched.envs.tasks.natural import Natural
 from rlsched.envs.tasks.parity import Parity, ParityConfig
 from rlsched.envs.tasks.quadratics import Quadratics, QuadraticsConfig
 from rlsched.envs.tasks.registry import FAMILIES, FieldRange, broad, describe, quick
@@ -34,6 +35,7 @@ __all__ = [
     "Mixture",
     "Modular",
     "ModularConfig",
+    "Natural",
     "Parity",
     "ParityConfig",
     "Pool",

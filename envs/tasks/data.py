@@ -109,6 +109,10 @@ class DataFamily(TaskFamily):
         shared = {name: getattr(first, name) for name in first.shared}
         return dataclasses.replace(config, base_lr=config.base_lr * scale, **shared)
 
+    def sensible_lr(self, config: TaskConfig) -> float:
+        """See `TaskFamily`: the family's own for the optimizer."""
+        return self.reference_lr[config.optimizer]
+
     def common(self, rng: np.random.Generator) -> dict[str, Any]:
         """The settings of `DataConfig`, drawn from `rng`."""
         optimizer = str(rng.choice(sorted(self.reference_lr)))

@@ -62,6 +62,10 @@ class Mixture(TaskFamily):
         self._draw(rng)
         return self._family_of(first).sample_like(rng, first)
 
+    def sensible_lr(self, config: TaskConfig) -> float:
+        """See `TaskFamily`: that of the family of `config`."""
+        return self._family_of(config).sensible_lr(config)
+
     def _draw(self, rng: np.random.Generator) -> TaskFamily:
         return self.families[rng.choice(len(self.families), p=self.weights)]
 

@@ -115,6 +115,10 @@ class Quadratics(TaskFamily):
             noise=log_uniform(rng, 0.1, 10.0),
         )
 
+    def sensible_lr(self, config: TaskConfig) -> float:
+        """See `TaskFamily`: 1 / h_1."""
+        return 1.0
+
     def build(self, config: TaskConfig) -> Task:
         """The task of `config`, a `QuadraticsConfig`."""
         config = expect(config, QuadraticsConfig)

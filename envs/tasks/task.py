@@ -152,6 +152,10 @@ class TaskFamily(ABC):
     def build(self, config: TaskConfig) -> Task:
         """The task; the same one for the same settings."""
 
+    def sensible_lr(self, config: TaskConfig) -> float:
+        """A base learning rate about right for tasks like that of `config`, which a search may start from."""
+        return config.base_lr
+
     def builds(self, config: TaskConfig) -> bool:
         """Whether `config` is one of this family's."""
         return isinstance(config, self.config_type)

@@ -151,6 +151,10 @@ class UserFamily(TaskFamily):
         """Whether `config` is of this function: several may be in one mixture."""
         return isinstance(config, UserConfig) and config.function == self.name
 
+    def sensible_lr(self, config: TaskConfig) -> float:
+        """See `TaskFamily`: the user's own."""
+        return self._base_lr
+
     def build(self, config: TaskConfig) -> Task:
         """The task of `config`, a `UserConfig` of the same function."""
         config = expect(config, UserConfig)

@@ -41,6 +41,11 @@ def tensor_shapes(trunk: int, bucket: int) -> dict[str, tuple[int, ...]]:
 
 def forward(tensors: Mapping[str, Array], observation: Array) -> Array:
     """Actions (R, 1 + K) in [-1, 1] for observations (R, F + K * B): learning-rate move, bucket logits."""
+    return np.clip(mean_action(tensors, observation), -1.0, 1.0)
+
+
+def mean_action(tensors: Mapping[str, Array], observation: Array) -> Array:
+    """`forward` before it is clipped: the mean about which an agent explores."""
     runs, num_features = len(observation), len(RUN_FEATURES)
     run = _normalise(tensors, "run", observation[:, :num_features])
     buckets = observation[:, num_features:].reshape(runs, -1, len(BUCKET_FEATURES))
@@ -54,7 +59,7 @@ def forward(tensors: Mapping[str, Array], observation: Array) -> Array:
     shared = np.broadcast_to(hidden[:, None], (*encoded.shape[:2], hidden.shape[1]))
     head = np.tanh(_linear(tensors, "bucket_head.0", np.concatenate([shared, encoded], axis=2)))
     logits = _linear(tensors, "bucket_head.1", head)[:, :, 0]
-    return np.clip(np.concatenate([move, logits], axis=1), -1.0, 1.0)
+    return np.concatenate([move, logits], axis=1)
 
 
 def _normalise(tensors: Mapping[str, Array], part: str, values: Array) -> Array:

@@ -1,0 +1,123 @@
+"""Settings of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rlsched import _check
+from rlsched.action import ActionSpec
+from rlsched.agents.imitation import WarmStart
+from rlsched.agents.ppo import RolloutPlan
+from rlsched.envs.tasks import FAMILIES
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Which tasks a policy is trained on.
+
+    Attributes:
+        family: one of those that `rlsched tasks` lists.
+        function: instead, a task of your own, "package.module:function"; see docs/tasks.md.
+        misjudged: largest factor between the base learning rates of training tasks and sensible ones.
+        curriculum: whether the policy learns to weigh buckets too; if not, all tasks keep their natural mixture.
+        unstackable: what to do about tasks that cannot be computed side by side: "refuse", or train by "eager"
+            loops, one after another.
+    """
+
+    family: str = "quick"
+    function: str = ""
+    misjudged: float = 100.0
+    curriculum: bool = True
+    unstackable: str = "refuse"
+
+    def __post_init__(self) -> None:
+        _check.choice("family", self.family, FAMILIES)
+        _check.real("misjudged", self.misjudged, 1.0, 1e4)
+        _check.choice("unstackable", self.unstackable, ("refuse", "eager"))
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """How PPO learns. Nothing is discounted.
+
+    Attributes:
+        iterations: a rollout and an update each; 0 leaves it at the warm start.
+        learning_rate: of Adam, falling linearly to zero if `decay`.
+        decay: whether it does.
+        epochs: passes over a rollout, ended early by target_kl.
+        minibatch: decisions per gradient step.
+        target_kl: largest divergence of an update; 0 for no limit.
+        gae_lambda: of the advantage estimate.
+        initial_log_std: ln of the exploration noise at first, in units of the action.
+        privileged: whether the critic is told facts of the task that the actor is not.
+        relative: whether advantages are relative to runs of the same task from the same seed, if `repeats` > 1.
+    """
+
+    iterations: int = 100
+    learning_rate: float = 3e-4
+    decay: bool = True
+    epochs: int = 6
+    minibatch: int = 400
+    target_kl: float = 0.03
+    gae_lambda: float = 0.9
+    initial_log_std: float = -1.3
+    privileged: bool = True
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        _check.integer("iterations", self.iterations, 0)
+        _check.integer("epochs", self.epochs, 1)
+        _check.integer("minibatch", self.minibatch, 2)
+        _check.real("learning_rate", self.learning_rate, 0.0, 1.0)
+        _check.real("target_kl", self.target_kl, 0.0)
+        _check.real("gae_lambda", self.gae_lambda, 0.0, 1.0)
+        _check.real("initial_log_std", self.initial_log_std, -10.0, 2.0)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """The fixed tasks, never trained on, that say how good a policy is, and select the best one.
+
+    Attributes:
+        every: iterations of PPO between evaluations.
+        groups: of tasks that are computed together.
+        group_tasks: tasks in each.
+    """
+
+    every: int = 10
+    groups: int = 16
+    group_tasks: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("every", "groups", "group_tasks"):
+            _check.integer(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides which policy a training ends in.
+
+    Attributes:
+        seed: of everything.
+        tasks: which tasks it is trained on.
+        warm_start: imitation of tuned schedules, before PPO.
+        rollouts: what PPO collects in an iteration.
+        ppo: how it learns from that.
+        evaluation: the tasks that select the policy.
+        action: how actions are decoded.
+    """
+
+    seed: int = 0
+    tasks: TaskSettings = field(default_factory=TaskSettings)
+    warm_start: WarmStart = field(default_factory=WarmStart)
+    rollouts: RolloutPlan = field(default_factory=RolloutPlan)
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    action: ActionSpec = field(default_factory=ActionSpec)
+
+    def __post_init__(self) -> None:
+        _check.integer("seed", self.seed, 0)
+        if not self.warm_start.groups and not self.ppo.iterations:
+            raise _check.ArgumentError(
+                "iterations must be at least 1 without a warm start: nothing would be learned."
+            )

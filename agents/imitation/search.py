@@ -1,0 +1,139 @@
+"""What a good schedule of a task would have been: a search over learning rates, then over curricula."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium.utils import seeding
+
+from rlsched.agents.imitation.curricula import Curriculum, curricula
+from rlsched.agents.rollouts.job import Setting, Weights
+from rlsched.contract import Array, Decision, RunSpec, State, Window
+from rlsched.envs.drive import drive
+from rlsched.envs.tasks import Task, TaskConfig, TaskFamily
+
+GRID = tuple(np.arange(-2.0, 2.01, 0.5).tolist())
+"""Decades about a sensible learning rate at which linear decay is tried."""
+WORST = 3.0
+"""Nats beyond which one failure is as bad as another."""
+SHARPNESS = 0.05
+"""Nats of validation loss that make a curriculum e times as likely to be the one to imitate."""
+
+
+@dataclass(frozen=True, eq=False)
+class TunedGroup:
+    """What the search found for n tasks that can be computed together.
+
+    Attributes:
+        seed: the tasks are those of `draw_group(tasks, seed, n)`.
+        log_lr: (n,) log10 of the base learning rate at which linear decay ends at the lowest validation loss.
+        regret: (n, G) by how much ln(validation loss) is higher at each point of `GRID` than at the best, at most
+            `WORST`.
+        curricula: (n, C) how likely each of `curricula(K)` is the best at that learning rate.
+    """
+
+    seed: int
+    log_lr: Array
+    regret: Array
+    curricula: Array
+
+
+def draw_group(tasks: TaskFamily, seed: int, count: int) -> tuple[list[TaskConfig], list[int]]:
+    """Settings of `count` tasks that can be computed together, and a seed for the runs of each."""
+    rng = seeding.np_random(seed)[0]
+    first = tasks.sample(rng)
+    configs = [first] + [tasks.sample_like(rng, first) for _ in range(count - 1)]
+    return configs, rng.integers(2**31, size=count).tolist()
+
+
+@dataclass(frozen=True)
+class SearchUnit:
+    """Tunes linear decay and a fixed curriculum for some tasks that can be computed together.
+
+    Each task costs a run for every learning rate of `GRID` and, if it has a curriculum, for every curriculum.
+
+    Attributes:
+        seed: of the tasks and their runs; even, as all of training's.
+        tasks: how many.
+        buckets: whether to search for curricula too.
+    """
+
+    seed: int
+    tasks: int
+    buckets: bool = True
+
+    def run(self, setting: Setting, weights: Weights) -> TunedGroup:
+        """What was found; `weights` play no part."""
+        configs, seeds = draw_group(setting.tasks, self.seed, self.tasks)
+        tasks = [setting.tasks.build(config) for config in configs]
+        log_lr = np.array([np.log10(setting.tasks.sensible_lr(config)) for config in configs])
+
+        losses = _losses(setting, tasks, seeds, [[(lr + step, None) for step in GRID] for lr in log_lr])
+        log_lr += np.array([best_step(np.log(row)) for row in losses])
+        regret = np.minimum(np.log(losses) - np.log(losses).min(axis=1, keepdims=True), WORST)
+
+        choices = curricula(setting.tasks.num_buckets)
+        chosen = np.zeros((self.tasks, len(choices)))
+        chosen[:, 0] = 1.0
+        steered = [row for row, config in enumerate(configs) if config.curriculum and self.buckets]
+        if steered and len(choices) > 1:
+            plans = [[(log_lr[row], choice) for choice in choices] for row in steered]
+            losses = _losses(setting, [tasks[row] for row in steered], [seeds[row] for row in steered], plans)
+            behind = np.log(losses) - np.log(losses).min(axis=1, keepdims=True)
+            likely = np.exp(-behind / SHARPNESS)
+            chosen[steered] = likely / likely.sum(axis=1, keepdims=True)
+        return TunedGroup(self.seed, log_lr, regret, chosen)
+
+
+def best_step(log_losses: Array) -> float:
+    """Decades from the middle of `GRID` to the minimum of a parabola through the lowest point and its neighbours.
+
+    >>> round(best_step((np.array(GRID) - 0.2) ** 2), 6)
+    0.2
+    """
+    lowest = int(np.argmin(log_losses))
+    if lowest in (0, len(GRID) - 1):
+        return GRID[lowest]
+    # A neighbour that diverged says no more than that it is worse.
+    left, middle, right = np.minimum(log_losses[lowest - 1 : lowest + 2], log_losses[lowest] + 3.0)
+    curvature = left - 2.0 * middle + right
+    shift = 0.5 * (left - right) / curvature if curvature > 1e-9 else 0.0
+    return float(GRID[lowest] + shift * (GRID[1] - GRID[0]))
+
+
+def _losses(
+    setting: Setting,
+    tasks: Sequence[Task],
+    seeds: Sequence[int],
+    plans: Sequence[Sequence[tuple[float, Curriculum | None]]],
+) -> Array:
+    """(n, P) final validation losses of each task's runs, one for each of its plans: (log10 lr, curriculum)."""
+    rows = [(task, seed, plan) for task, seed, mine in zip(tasks, seeds, plans, strict=True) for plan in mine]
+    population = setting.population([task for task, _, _ in rows])
+    population.reset([seed for _, seed, _ in rows])
+    factors = np.array([10.0**log_lr / task.config.base_lr for task, _, (log_lr, _) in rows])
+    losses = drive(population, _Plans(factors, [curriculum for _, _, (_, curriculum) in rows]))
+    return np.clip(losses, 1e-12, 1e12).reshape(len(plans), -1)
+
+
+@dataclass(frozen=True)
+class _Plans:
+    """Linear decay from a factor of the base learning rate, with a curriculum or none, run by run."""
+
+    factors: Array
+    curricula: Sequence[Curriculum | None]
+
+    reads = frozenset[str]()
+
+    def init(self, spec: RunSpec) -> State:
+        return {}
+
+    def decide(self, state: State, window: Window) -> tuple[State, Decision]:
+        weights = window.spec.bucket_shares.copy()
+        for row, curriculum in enumerate(self.curricula):
+            if curriculum is not None:
+                likely = weights[row] * np.exp(curriculum.logits(window.progress[row]))
+                weights[row] = likely / likely.sum()
+        return state, Decision(self.factors[:, None] * (1.0 - window.progress_ahead()), weights)

@@ -1,0 +1,31 @@
+"""Settings of trainings that are worth starting from."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+
+from rlsched.agents.config import EvaluationSettings, PPOSettings, TaskSettings, TrainConfig
+from rlsched.agents.imitation import WarmStart
+from rlsched.agents.ppo import RolloutPlan
+
+QUICK = TrainConfig(
+    tasks=TaskSettings(family="quick"),
+    warm_start=WarmStart(groups=16, group_tasks=8, rounds=3, copies=2),
+    rollouts=RolloutPlan(units=4, slots=16),
+    ppo=PPOSettings(iterations=15),
+    evaluation=EvaluationSettings(every=5, groups=8, group_tasks=4),
+)
+"""A few minutes on two cores: learning rate and curriculum of small MLPs in short runs."""
+
+DEFAULT = TrainConfig(tasks=TaskSettings(family="broad"))
+"""Learning rate and curriculum over the broad mixture of tasks."""
+
+LR_ONLY = dataclasses.replace(
+    DEFAULT,
+    tasks=dataclasses.replace(DEFAULT.tasks, curriculum=False),
+    warm_start=dataclasses.replace(DEFAULT.warm_start, buckets=False),
+)
+"""The same without a curriculum: all tasks keep their natural mixture."""
+
+PRESETS = MappingProxyType({"quick": QUICK, "default": DEFAULT, "lr-only": LR_ONLY})
