@@ -38,7 +38,7 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class PPOSettings:
-    """How PPO learns. Nothing is discounted.
+    """How PPO learns.
 
     Attributes:
         iterations: a rollout and an update each; 0 leaves it at the warm start.
@@ -48,6 +48,7 @@ class PPOSettings:
         minibatch: decisions per gradient step.
         target_kl: largest divergence of an update; 0 for no limit.
         gae_lambda: of the advantage estimate.
+        gamma: discount per decision; 1 for none, so that the end of a run counts as much early as late.
         initial_log_std: ln of the exploration noise at first, in units of the action.
         privileged: whether the critic is told facts of the task that the actor is not.
         relative: whether advantages are relative to runs of the same task from the same seed, if `repeats` > 1.
@@ -60,6 +61,7 @@ class PPOSettings:
     minibatch: int = 400
     target_kl: float = 0.03
     gae_lambda: float = 0.9
+    gamma: float = 1.0
     initial_log_std: float = -1.3
     privileged: bool = True
     relative: bool = True
@@ -71,6 +73,7 @@ class PPOSettings:
         _check.real("learning_rate", self.learning_rate, 0.0, 1.0)
         _check.real("target_kl", self.target_kl, 0.0)
         _check.real("gae_lambda", self.gae_lambda, 0.0, 1.0)
+        _check.real("gamma", self.gamma, 0.0, 1.0)
         _check.real("initial_log_std", self.initial_log_std, -10.0, 2.0)
 
 

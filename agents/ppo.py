@@ -91,7 +91,7 @@ class SchedulePPO(PPO):
         self.behaviour: Weights | None = None
         """The weights that the units on their way act by, where these are not the present ones."""
         env = _Spaces(num_buckets, plan.units * plan.slots)
-        super().__init__(BucketEquivariantPolicy, env, n_steps=plan.decisions, gamma=1.0, device="cpu", **kwargs)
+        super().__init__(BucketEquivariantPolicy, env, n_steps=plan.decisions, device="cpu", **kwargs)
         # So that `learn` does not reset what cannot be reset.
         self._last_obs = np.zeros((1,), dtype=np.float32)  # type: ignore[assignment]
 

@@ -13,7 +13,7 @@ QUICK = TrainConfig(
     tasks=TaskSettings(family="quick"),
     warm_start=WarmStart(groups=16, group_tasks=8, rounds=3, copies=2),
     rollouts=RolloutPlan(units=4, slots=16),
-    ppo=PPOSettings(iterations=15),
+    ppo=PPOSettings(iterations=10),
     evaluation=EvaluationSettings(every=5, groups=8, group_tasks=4),
 )
 """A few minutes on two cores: learning rate and curriculum of small MLPs in short runs."""

@@ -84,7 +84,7 @@ def train(
             same by any.
         device: where stacked training runs are computed.
         resume: continue the run in `out` from its checkpoint; the result is the same as without the stop.
-        report: called after every step of a stage, and once at first if there is something to resume.
+        report: called at the beginning of a stage, and after every step of it.
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
@@ -118,11 +118,12 @@ class _Training:
         """All stages, or what is left of them."""
         if resume:
             self.state = load_checkpoint(self.folder.checkpoint, self.model)
-            self._tell("learning", self.model.iteration, self.config.ppo.iterations)
         if self.state.baselines is None:
             self._measure_baselines()
         if not self.state.warm and self.config.warm_start.groups:
             self._warm_up()
+        if self.model.iteration < self.config.ppo.iterations:
+            self._tell("learning", self.model.iteration, self.config.ppo.iterations)
         while self.model.iteration < self.config.ppo.iterations:
             self._learn()
         return Policy.load(self.folder.policy)
@@ -249,6 +250,7 @@ def _make_model(config: TrainConfig, setting: Setting, backend: Backend) -> Sche
         n_epochs=ppo.epochs,
         learning_rate=(lambda remaining: ppo.learning_rate * remaining) if ppo.decay else ppo.learning_rate,
         gae_lambda=ppo.gae_lambda,
+        gamma=ppo.gamma,
         target_kl=ppo.target_kl or None,
         policy_kwargs={"log_std_init": ppo.initial_log_std, "privileged": ppo.privileged},
         seed=config.seed,

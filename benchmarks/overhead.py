@@ -10,12 +10,12 @@ from torch import nn
 from rlsched import Linear, PolicyController, RLScheduler
 from rlsched.action import ActionSpec
 from rlsched.agents.export import export_policy
-from rlsched.agents.network import BucketEquivariantPolicy
-from rlsched.agents.ppo import SchedulePPO
+from rlsched.agents.ppo import RolloutPlan, SchedulePPO
+from rlsched.agents.rollouts import InProcess, Setting
 from rlsched.benchmarks.rows import Row, in_turns
 from rlsched.contract import Controller
-from rlsched.envs import TrainingScheduleEnv
-from rlsched.policy import Policy
+from rlsched.envs.tasks import Digits
+from rlsched.policy import Policy, PolicyInterface
 
 STEPS, ROUNDS = 200, 9
 
@@ -58,9 +58,6 @@ def rows() -> list[Row]:
 
 
 def _policy() -> Policy:
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
-    agent = SchedulePPO(
-        BucketEquivariantPolicy, DummyVecEnv([TrainingScheduleEnv]), n_steps=60, batch_size=60, device="cpu"
-    )
-    return export_policy(agent, ActionSpec())
+    backend = InProcess(Setting(Digits(), PolicyInterface()))
+    agent = SchedulePPO(backend, RolloutPlan(units=1, slots=1), num_buckets=4, iterations=1, batch_size=100)
+    return export_policy(agent.policy, ActionSpec())

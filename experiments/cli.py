@@ -9,12 +9,20 @@ from rlsched import PolicyFormatError
 from rlsched._check import ArgumentError
 
 COMMANDS = {
-    "train": "learn a schedule policy by PPO and export it",
+    "train": "learn a schedule policy and export it",
+    "score": "score a policy on tasks that neither trained nor selected it",
+    "ablate": "train without one part of the recipe at a time, and compare",
     "tasks": "list the families of training tasks and their ranges",
     "inspect": "show what a policy file says of its policy",
     "demo": "train a small policy, and use it on data it never saw",
     "bench": "measure speed and memory, and write the rows with --json FILE",
 }
+
+RESUME = {
+    "train": "\n--resume goes on from the last checkpoint, if there is one.",
+    "ablate": "\nThe same command goes on where it was.",
+}
+"""What to do after a stop from outside."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,17 +38,26 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         import tyro
 
-        command = importlib.import_module(f"rlsched.experiments.{name}").main
-        tyro.cli(command, prog=f"rlsched {name}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
+        module = importlib.import_module(f"rlsched.experiments.{name}")
+        # The defaults of some commands depend on their other arguments.
+        command = module.command(rest) if hasattr(module, "command") else module.main
+        tyro.cli(command, prog=f"rlsched {name}", args=rest)
     except ModuleNotFoundError as error:
         print(f"rlsched: {error.name} is missing: pip install 'rlsched[train,plots]'", file=sys.stderr)
         return 1
     except (OSError, PolicyFormatError, ArgumentError) as error:
         print(f"rlsched {name}: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        # Imported only now, since it comes with the whole training stack.
+        from rlsched.agents.rollouts.errors import RolloutError
+
+        if not isinstance(error, RolloutError):
+            raise
+        print(f"rlsched {name}: {error}{RESUME.get(name, '')}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        hint = " If an iteration was finished, --resume goes on from it." if name == "train" else ""
-        print(f"\nrlsched {name}: stopped.{hint}", file=sys.stderr)
+        print(f"\nrlsched {name}: stopped.{RESUME.get(name, '')}", file=sys.stderr)
         return 130
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from rlsched import Policy, _check
-from rlsched.agents import TrainConfig
+from rlsched.agents.presets import QUICK
 from rlsched.contract import Array
 from rlsched.envs.tasks import Tabular, TabularConfig
 from rlsched.experiments.plain_run import TORCH_SCHEDULES, RunResult, run_policy, run_schedule
@@ -27,7 +28,9 @@ Results = dict[tuple[str, float, str], list[RunResult]]
 """(data set, factor on the base learning rate, method) -> one result per seed."""
 
 
-def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, seed: int = 0) -> None:
+def main(
+    out: Path = Path("runs/demo"), iterations: int = QUICK.ppo.iterations, seeds: int = 10, seed: int = 0
+) -> None:
     """Train a small policy, and use it on data it never saw.
 
     Args:
@@ -38,13 +41,14 @@ def main(out: Path = Path("runs/demo"), iterations: int = 30, seeds: int = 10, s
     """
     _check.integer("seeds", seeds, 5)
     console = Console(width=110)
-    console.print("[bold]1. Train a policy[/bold] by PPO on small digits tasks: label noise, imbalance, base")
-    console.print("   learning rates misjudged by up to 100x either way.")
+    console.print("[bold]1. Train a policy[/bold] on small digits tasks (label noise, imbalance, base learning")
+    console.print("   rates misjudged by up to 100x either way): imitation of tuned schedules, then PPO.")
     resume = (out / "checkpoint.pt").exists()
     if resume:
         console.print(f"   {out} holds a training run: it is used, and continued if it was not finished. Delete")
         console.print("   the folder to train anew.")
-    policy = train_with_bar(TrainConfig(iterations=iterations, seed=seed), out, resume=resume)
+    config = dataclasses.replace(QUICK, seed=seed, ppo=dataclasses.replace(QUICK.ppo, iterations=iterations))
+    policy = train_with_bar(config, out, resume=resume)
 
     console.print("\n[bold]2. Use it[/bold] as the scheduler of plain PyTorch runs on wine and breast_cancer.")
     results = compare(policy, seeds)

@@ -23,7 +23,7 @@ def main(family: Annotated[str | None, tyro.conf.Positional] = None, samples: in
     """
     console = Console()
     if family is None:
-        table = Table("family", "what", title="rlsched train --tasks FAMILY", title_justify="left")
+        table = Table("family", "what", title="rlsched train --tasks.family FAMILY", title_justify="left")
         for name, make in FAMILIES.items():
             table.add_row(name, escape(_first_sentence(make.__doc__ or "")))
         console.print(table)

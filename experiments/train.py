@@ -2,47 +2,101 @@
 
 from __future__ import annotations
 
-import math
-import sys
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
+import torch
 import tyro
-from tqdm import tqdm
 
 from rlsched import _check
-from rlsched.agents import Progress, TrainConfig, train
-from rlsched.envs.population import Population
-from rlsched.envs.tasks import FAMILIES, TaskFamily, UserFamily, load_task
+from rlsched.action import ActionSpec
+from rlsched.agents import (
+    EvaluationSettings,
+    PPOSettings,
+    RolloutPlan,
+    TaskSettings,
+    TrainConfig,
+    WarmStart,
+    train,
+)
+from rlsched.agents.rollouts import Backend, InProcess, Setting
+from rlsched.envs.tasks import TaskFamily
+from rlsched.experiments.backend import choose_backend
+from rlsched.experiments.bar import TrainingBar
+from rlsched.experiments.base_config import base_config
+from rlsched.experiments.pictures import draw_pictures
+from rlsched.experiments.task_family import how_computed, task_family
 from rlsched.policy import Policy
+
+_Flag = tyro.conf.FlagCreatePairsOff
+
+
+def command(arguments: Sequence[str]) -> Callable[..., None]:
+    """`main`, with the settings that `arguments` start from as its defaults."""
+    base = base_config(arguments)
+    parts = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    return functools.partial(main, **parts)
 
 
 def main(
     out: Path,
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")],
-    tasks: str | None = None,
-    task: str | None = None,
-    misjudged: float = 100.0,
-    resume: bool = False,
+    preset: str = "default",
+    config: Path | None = None,
+    resume: Annotated[bool, _Flag] = False,
+    workers: int = 0,
+    ray_address: str | None = None,
+    gpus_per_worker: float = 1.0,
+    device: str = "cpu",
+    pictures: bool = True,
+    *,
+    seed: int,
+    tasks: TaskSettings,
+    warm_start: WarmStart,
+    rollouts: RolloutPlan,
+    ppo: Annotated[PPOSettings, tyro.conf.arg(name="")],
+    evaluation: EvaluationSettings,
+    action: ActionSpec,
 ) -> None:
-    """Learn a schedule policy by PPO and export it.
+    """Learn a schedule policy and export it.
+
+    Settings come from the preset, then the config file, then the flags below, whose defaults are those of preset
+    and file. See docs/training.md.
 
     Args:
-        out: folder of the run: checkpoint, policy file, TensorBoard scalars.
-        config: settings.
-        tasks: the family of training tasks, by default "quick"; `rlsched tasks` lists them.
-        task: instead, a task of your own: "package.module:function", see docs/tasks.md.
-        misjudged: largest factor between the base learning rates of training tasks and sensible ones.
-        resume: continue the run in that folder after it was stopped.
+        out: folder of the run: checkpoint, policy file, TensorBoard scalars, pictures.
+        preset: settings to start from: "quick", "default" or "lr-only".
+        config: file of settings, TOML or JSON, such as the config.json of another run.
+        resume: continue the run in that folder after it was stopped, with its own settings.
+        workers: processes that train tasks, by Ray; 0 for this process alone.
+        ray_address: of the cluster: "host:port", "auto" for the one of this machine, "local" for a new one; by
+            default what RAY_ADDRESS says, else "local".
+        gpus_per_worker: GPUs, or parts of one, set aside for each worker if the device is "cuda".
+        device: where training runs are computed side by side: "cpu" or "cuda".
+        pictures: whether to draw pictures at the end.
+        seed: of everything.
+        tasks: which tasks it is trained on.
+        warm_start: imitation of tuned schedules, before PPO.
+        rollouts: what PPO collects in an iteration.
+        ppo: how it learns from that.
+        evaluation: the tasks that select the policy.
+        action: how actions are decoded.
     """
-    family = _family(tasks, task, misjudged)
-    if task is not None:
-        print(_how_computed(family, config.unstackable))
-    train_with_bar(config, out, family, resume=resume)
+    settings = TrainConfig(seed, tasks, warm_start, rollouts, ppo, evaluation, action)
+    _check_device(device, workers)
+    backend = choose_backend(workers, ray_address, gpus_per_worker if device == "cuda" else 0.0)
+    family = task_family(tasks)
+    if tasks.function:
+        print(how_computed(family, tasks.unstackable))
+    learned = train_with_bar(settings, out, tasks=family, backend=backend, device=device, resume=resume)
     policy = out / "policy.safetensors"
+    print(f"\nThe best policy evaluated is in {policy}.")
+    for picture in draw_pictures(learned, settings, family, out) if pictures else []:
+        print(f"Picture: {picture}")
     print(
-        f"\nThe best policy evaluated is in {policy}. Next:\n"
+        "Next:\n"
         f"  rlsched inspect {policy}\n"
         f"  tensorboard --logdir {out / 'tensorboard'}\n"
         f'  scheduler = rlsched.RLScheduler(optimizer, num_steps=..., policy="{policy}")'
@@ -50,51 +104,25 @@ def main(
 
 
 def train_with_bar(
-    config: TrainConfig, out: Path, tasks: TaskFamily | None = None, *, resume: bool = False
+    config: TrainConfig,
+    out: Path,
+    *,
+    tasks: TaskFamily | None = None,
+    backend: Callable[[Setting], Backend] = InProcess,
+    device: str = "cpu",
+    resume: bool = False,
 ) -> Policy:
-    """`agents.train` behind a progress bar with the score and the time left."""
-    with tqdm(total=config.iterations, desc="training", unit="iteration", dynamic_ncols=True) as bar:
-
-        def report(progress: Progress) -> None:
-            shown = {}
-            if math.isfinite(progress.mean_return):
-                shown["return"] = f"{progress.mean_return:.2f}"
-            if math.isfinite(progress.gain):
-                shown |= {"over linear": f"{progress.gain:+.2f}", "best": f"{progress.best_gain:+.2f}"}
-            bar.set_postfix(shown, refresh=False)
-            bar.update(progress.iteration - bar.n)
-
-        return train(config, out, tasks=tasks, resume=resume, report=report)
+    """`agents.train` behind a progress bar; on the tasks that `config` names, unless `tasks` are given."""
+    family = task_family(config.tasks) if tasks is None else tasks
+    with TrainingBar() as bar:
+        return train(config, out, tasks=family, backend=backend, device=device, resume=resume, report=bar)
 
 
-def _family(tasks: str | None, task: str | None, misjudged: float) -> TaskFamily:
-    if task is None:
-        name = _check.choice("tasks", "quick" if tasks is None else tasks, FAMILIES)
-        return FAMILIES[name](misjudged=misjudged)
-    if tasks is not None:
-        raise _check.ArgumentError(f"--tasks {tasks} and --task {task} exclude each other: give one of them.")
-    # As for `python -m`: what lies in the present folder can be imported.
-    sys.path.insert(0, "")
-    try:
-        return UserFamily(load_task(task), misjudged=misjudged)
-    except (TypeError, ValueError) as error:
-        raise _check.ArgumentError(str(error)) from error
-
-
-def _how_computed(family: TaskFamily, unstackable: str) -> str:
-    """Which path a population takes for tasks of `family`; ArgumentError if none is allowed."""
-    rng = np.random.default_rng(0)
-    first = family.sample(rng)
-    population = Population(
-        [family.build(family.sample_like(rng, first)) for _ in range(4)], unstackable=unstackable
-    )
-    try:
-        population.reset(range(4))
-    except ValueError as error:
-        raise _check.ArgumentError(f"{error} On the command line: --unstackable eager.") from error
-    ways = {
-        "mlp": "side by side, stacked by hand (the fastest way)",
-        "module": "side by side, stacked by torch.func",
-        "eager": f"one after another, the slowest way: {population.reasons[0]}",
-    }
-    return f"Your task's runs are computed {ways[population.paths[0]]}."
+def _check_device(device: str, workers: int) -> None:
+    _check.choice("device", device, ("cpu", "cuda"))
+    # Workers may be on other machines: they find out for themselves.
+    if device == "cuda" and not workers and not torch.cuda.is_available():
+        raise _check.ArgumentError(
+            f"device must be cpu here, got 'cuda': torch {torch.__version__} finds no GPU. Check "
+            "`nvidia-smi`, and that torch was installed with CUDA."
+        )

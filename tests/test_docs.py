@@ -13,7 +13,11 @@ from tests.policies import random_policy
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 # A short training stands in for the documents' long ones.
-QUICK = shlex.split("--iterations 1 --num-envs 1 --minibatch 50 --evaluation-tasks 1")
+QUICK = shlex.split(
+    "--iterations 1 --minibatch 50 --warm-start.groups 1 --warm-start.group-tasks 2 --warm-start.rounds 1 "
+    "--warm-start.copies 1 --rollouts.units 1 --rollouts.slots 2 --rollouts.repeats 1 --evaluation.groups 1 "
+    "--evaluation.group-tasks 1 --no-pictures"
+)
 
 
 def blocks(language: str) -> list[str]:

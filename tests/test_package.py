@@ -109,7 +109,7 @@ def test_inspect_shows_brackets_as_they_are(tmp_path, capsys):
     [
         (["inspect", "nowhere.safetensors"], "no policy file at nowhere.safetensors"),
         (["inspect", __file__], "is no valid safetensors file"),
-        (["train", "--out", "x", "--iterations", "0"], "iterations must be an integer >= 1, got 0"),
+        (["train", "--out", "x", "--iterations", "-1"], "iterations must be an integer >= 0, got -1"),
         (["train", "--out", "nowhere", "--resume"], "holds no checkpoint to resume from"),
         (["demo", "--seeds", "2"], "seeds must be an integer >= 5, got 2"),
     ],

@@ -17,6 +17,7 @@ from rlsched.envs import TrainingScheduleEnv
 from rlsched.envs.tasks import Digits, DigitsConfig, Mixture, Tabular, Teacher
 from rlsched.envs.vector import Lockstep, PopulationVecEnv, PopulationVectorEnv
 from rlsched.policy import PolicyInterface
+from tests.families import Recorded, Touchy
 
 SHORT = Digits(min_steps=60, max_steps=80, max_batch=32)
 
@@ -266,3 +267,90 @@ def test_the_first_slot_plays_the_first_task_of_a_mixture_too():
     for seed in range(8):
         first = tasks.sample(np.random.default_rng(seed))
         assert tasks.sample_like(np.random.default_rng(seed), first) == first
+
+
+def rngs(count, first=0):
+    return [np.random.default_rng(first + seed) for seed in range(count)]
+
+
+def test_repeated_slots_are_those_of_a_vector_without_repeats():
+    """Slot g G plays what slot g plays alone, over rounds; with the same actions, so do its peers."""
+    tasks, chosen = Gentle(min_steps=60, max_steps=80, max_batch=32), actions(2, 45)
+    plain, repeated = Lockstep(tasks, PolicyInterface(), 2), Lockstep(tasks, PolicyInterface(), 6, repeats=3)
+    seen, infos = plain.reset(rngs(2))
+    again, their_infos = repeated.reset(rngs(2))
+    assert not plain.has_peers.any()
+    rounds = 0
+    for step in range(45):
+        np.testing.assert_allclose(again, np.repeat(seen, 3, axis=0), atol=2e-3)
+        moved, theirs = plain.step(chosen[step]), repeated.step(np.repeat(chosen[step], 3, axis=0))
+        np.testing.assert_array_equal(theirs.terminated, np.repeat(moved.terminated, 3))
+        np.testing.assert_allclose(theirs.rewards, np.repeat(moved.rewards, 3), atol=2e-3)
+        rounds += int(moved.terminated.all())
+        assert repeated.has_peers.all()
+        infos, their_infos = moved.reset_infos, theirs.reset_infos
+        assert [info.get("task") for info in their_infos] == [info.get("task") for info in infos for _ in range(3)]
+        assert [info.get("run_seed") for info in their_infos] == [
+            info.get("run_seed") for info in infos for _ in range(3)
+        ]
+        seen, again = moved.observations, theirs.observations
+    assert rounds > 1
+
+
+def test_peers_part_by_their_actions_alone():
+    core = Lockstep(Gentle(min_steps=60, max_steps=80, max_batch=32), PolicyInterface(), 4, repeats=2)
+    seen, _ = core.reset(rngs(2))
+    np.testing.assert_array_equal(seen[::2], seen[1::2])
+    chosen = actions(4, 8)
+    chosen[:, 1] = chosen[:, 0]
+    for each in chosen:
+        seen = core.step(each).observations
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert not np.allclose(seen[2], seen[3])
+
+
+def test_a_diverged_run_loses_its_peers_and_all_slots_begin_the_next_round_together():
+    core = Lockstep(Touchy(), PolicyInterface(), 6, repeats=3)
+    _, infos = core.reset(rngs(2))
+    begun = [infos]
+    up, down = np.zeros(5), np.zeros(5)
+    up[0], down[0] = 1.0, -1.0
+    for step in range(10):
+        peers = core.has_peers.copy()
+        moved = core.step(np.array([down, up, down, down, down, down]))
+        if step < 9:
+            assert not moved.terminated[[0, 2, 3, 4, 5]].any()
+            assert peers[[0, 2, 3, 4, 5]].all()
+            # From the moment at which slot 1 diverges its run is another one.
+            assert moved.terminated[1] <= (not core.has_peers[1])
+            assert core.has_peers[1] <= peers[1]
+    assert not peers[1]
+    assert moved.terminated.all()
+    assert core.has_peers.all()
+    begun.append(moved.reset_infos)
+    for infos in begun:
+        drawn = [(info["task"], info["run_seed"]) for info in infos]
+        assert drawn[0] == drawn[1] == drawn[2]
+        assert drawn[3] == drawn[4] == drawn[5]
+        assert drawn[0] != drawn[3]
+    assert begun[0][0]["task"] != begun[1][0]["task"]
+    np.testing.assert_array_equal(moved.observations[0], moved.observations[1])
+
+
+def test_a_step_that_is_the_last_one_begins_nothing():
+    tasks = Recorded(Explosive(min_steps=60, max_steps=80, max_batch=32))
+    renewing, last = (Lockstep(tasks, PolicyInterface(), 8) for _ in range(2))
+    for core in (renewing, last):
+        core.reset(rngs(8))
+    built = len(tasks.built)
+    moved = last.step(np.zeros((8, 5)), renew=False)
+    assert len(tasks.built) == built
+    assert moved.terminated.any()
+    assert not any(moved.reset_infos)
+    np.testing.assert_array_equal(moved.observations, moved.final)
+    renewed = renewing.step(np.zeros((8, 5)))
+    assert len(tasks.built) == built + moved.terminated.sum()
+    for name in ("rewards", "terminated", "final"):
+        np.testing.assert_array_equal(getattr(renewed, name), getattr(moved, name))
+    np.testing.assert_array_equal(renewed.observations[~moved.terminated], moved.final[~moved.terminated])
+    assert (renewed.observations[moved.terminated] != moved.final[moved.terminated]).any(axis=1).all()

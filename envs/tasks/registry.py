@@ -45,6 +45,24 @@ def broad(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     return Mixture(families, list(_BROAD.values()))
 
 
+def short(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
+    """The families of `broad` in runs of 60 to 300 steps (sequence models to 120) of batches of 64 at most.
+
+    A policy learns about all of them within an hour on two cores.
+    """
+    families = [
+        family(
+            num_buckets=num_buckets,
+            misjudged=misjudged,
+            min_steps=60,
+            max_steps=120 if family is Characters else 300,
+            max_batch=64,
+        )
+        for family in _BROAD
+    ]
+    return Mixture(families, list(_BROAD.values()))
+
+
 def quick(num_buckets: int = 4, misjudged: float = 100.0) -> Digits:
     """Short runs of small MLPs on digits: a policy is learned on them in minutes."""
     return Digits(num_buckets=num_buckets, misjudged=misjudged, min_steps=60, max_steps=250, max_batch=64)
@@ -62,6 +80,7 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "autoencoder": Autoencoder,
     "quadratics": Quadratics,
     "broad": broad,
+    "short": short,
     "quick": quick,
 }
 """What makes each family; all take `num_buckets` and `misjudged`."""

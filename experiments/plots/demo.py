@@ -1,4 +1,4 @@
-"""Pictures."""
+"""The picture of the demo."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlsched.contract import Array
+from rlsched.experiments.plots.style import BLUE, GREY, ORANGE, RED, SKY, bucket_label, save, shades
 
 if TYPE_CHECKING:
     from rlsched.experiments.plain_run import RunResult
 
-# Okabe and Ito's palette, told apart by readers with any colour vision.
 COLOURS = {
-    "constant": "#999999",
-    "linear": "#0072B2",
-    "cosine": "#56B4E9",
-    "rlsched, LR only": "#E69F00",
-    "rlsched, LR and curriculum": "#D55E00",
+    "constant": GREY,
+    "linear": BLUE,
+    "cosine": SKY,
+    "rlsched, LR only": ORANGE,
+    "rlsched, LR and curriculum": RED,
 }
 
 
@@ -56,21 +56,14 @@ def plot_demo(
     figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False)
     figure.suptitle(f"{source}, mean over {len(results[source, factors[0], methods[0]])} seeds", y=0.94)
     figure.tight_layout(rect=(0, 0, 1, 0.95))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return save(figure, path)
 
 
 def _plot_weights(axis: Any, weights: Sequence[Array]) -> None:
     mean = np.mean(weights, axis=0)
-    names = {0: " (easiest)", mean.shape[1] - 1: " (hardest)"}
-    shades = np.linspace(0.25, 0.95, mean.shape[1])
-    import matplotlib.pyplot as plt
-
-    for bucket, shade in enumerate(shades):
-        label = f"{bucket}{names.get(bucket, '')}"
-        axis.plot(mean[:, bucket], color=plt.get_cmap("plasma_r")(shade), label=label)
+    count = mean.shape[1]
+    for bucket, colour in enumerate(shades(count)):
+        axis.plot(mean[:, bucket], color=colour, label=bucket_label(bucket, count))
     axis.set_ylim(0.0, 1.0)
 
 

@@ -1,0 +1,47 @@
+"""The tasks that the settings of a training name."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from rlsched._check import ArgumentError
+from rlsched.agents import TaskSettings
+from rlsched.envs.population import Population
+from rlsched.envs.tasks import FAMILIES, TaskFamily, UserFamily, load_task
+
+WAYS = {
+    "mlp": "side by side, stacked by hand (the fastest way)",
+    "module": "side by side, stacked by torch.func",
+    "eager": "one after another, the slowest way",
+}
+
+
+def task_family(settings: TaskSettings) -> TaskFamily:
+    """The family of that name, or of the user's function."""
+    if not settings.function:
+        return FAMILIES[settings.family](misjudged=settings.misjudged)
+    # As for `python -m`: what lies in the present folder can be imported.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return UserFamily(load_task(settings.function), misjudged=settings.misjudged)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(str(error)) from error
+
+
+def how_computed(family: TaskFamily, unstackable: str) -> str:
+    """Which path a population takes for tasks of `family`; ArgumentError if none is allowed."""
+    rng = np.random.default_rng(0)
+    first = family.sample(rng)
+    population = Population(
+        [family.build(family.sample_like(rng, first)) for _ in range(4)], unstackable=unstackable
+    )
+    try:
+        population.reset(range(4))
+    except ValueError as error:
+        raise ArgumentError(f"{error} On the command line: --tasks.unstackable eager.") from error
+    path = population.paths[0]
+    reason = f": {population.reasons[0]}" if path == "eager" else ""
+    return f"Your task's runs are computed {WAYS[path]}{reason}."

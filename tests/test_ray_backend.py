@@ -1,0 +1,223 @@
+"""Jobs done by Ray: the same results as in one process, also when workers and machines are killed."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlsched import _check
+from rlsched.agents.rollouts import InProcess, Setting
+from rlsched.agents.rollouts.errors import ClusterError, LostJobError, NoWorkerError, RolloutError, WorkerError
+from tests.ray_jobs import (
+    SETTING,
+    WEIGHTS,
+    Killing,
+    Once,
+    OwnError,
+    Raising,
+    Train,
+    Unreadable,
+    Waiting,
+    same,
+)  # fmt: skip
+
+pytest.importorskip("ray")
+from rlsched.agents.rollouts import ray_backend
+from rlsched.agents.rollouts.ray_backend import RayBackend
+
+JOBS = [Train(seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return InProcess(SETTING).run(JOBS, WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def four(ray_cluster):
+    """Four workers, all of them ready, more than there are cores to run on."""
+    with RayBackend(SETTING, 4) as backend:
+        ready(backend, 4)
+        yield backend
+
+
+def ready(backend, count):
+    """Wait until `count` workers have a place."""
+    end = time.monotonic() + 90
+    while backend.ready < count and time.monotonic() < end:
+        backend.run([])
+        time.sleep(0.05)
+    assert backend.ready == count
+
+
+def pids(folder: Path, count: int) -> list[int]:
+    """The processes that do `Waiting` jobs, once there are `count`."""
+    end = time.monotonic() + 60
+    while len(found := [int(path.stem) for path in folder.glob("*.pid")]) < count:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def test_four_workers_give_the_results_of_one_process(four, expected):
+    calls: list[int] = []
+    found = four.run(JOBS, WEIGHTS, done=lambda: calls.append(1))
+    assert same(found, expected)
+    assert len(calls) == len(JOBS)
+    assert found[0]["loss"].flags.writeable, "as in one process"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_fewer_workers_do_too(workers, ray_cluster, expected):
+    with RayBackend(SETTING, workers) as backend:
+        assert same(backend.run(JOBS, WEIGHTS), expected)
+    assert ray_cluster.is_initialized(), "a Ray that the caller started goes on"
+
+
+def test_weights_are_those_of_the_submission(four, expected):
+    weights = {name: value.copy() for name, value in WEIGHTS.items()}
+    pending = four.submit(JOBS, weights)
+    weights["scale"][:] = 100.0
+    assert same(pending.results(), expected)
+    other = four.run(JOBS, weights)
+    assert not same(other, expected)
+
+
+def test_results_may_be_taken_late_and_twice_but_batches_not_mixed(four, expected):
+    pending = four.submit(JOBS, WEIGHTS)
+    with pytest.raises(_check.ArgumentError, match="one batch at a time"):
+        four.submit(JOBS, WEIGHTS)
+    time.sleep(0.5)
+    assert same(pending.results(), expected)
+    four.run([])
+    assert same(pending.results(), expected)
+
+
+def test_one_worker_killed_at_work(four, expected, tmp_path):
+    jobs = [Once(tmp_path / "marker", "kill", seed=0), *JOBS[1:]]
+    assert same(four.run(jobs, WEIGHTS), expected)
+    assert (tmp_path / "marker").exists()
+
+
+def test_several_workers_killed_at_once(four, expected, tmp_path):
+    ready(four, 4)
+    pending = four.submit([Waiting(tmp_path, seed) for seed in range(5)], WEIGHTS)
+    for pid in pids(tmp_path, 4)[:3]:
+        os.kill(pid, signal.SIGKILL)
+    (tmp_path / "go").touch()
+    assert same(pending.results(), expected)
+
+
+def test_idle_workers_killed_between_batches(four, expected, tmp_path):
+    ready(four, 4)
+    (tmp_path / "go").touch()
+    four.run([Waiting(tmp_path, seed) for seed in range(8)], WEIGHTS)
+    for pid in pids(tmp_path, 1):
+        os.kill(pid, signal.SIGKILL)
+    assert same(four.run(JOBS, WEIGHTS), expected)
+
+
+def test_a_job_that_kills_every_worker_ends_with_an_error_and_the_backend_goes_on(four, expected):
+    with pytest.raises(
+        LostJobError, match=r"Killing\(\) lost its worker 3 times: \(1\) its process \d+ on"
+    ) as caught:
+        four.run([Killing(), *JOBS], WEIGHTS)
+    assert "memory running out" in str(caught.value)
+    assert same(four.run(JOBS, WEIGHTS), expected)
+
+
+def test_an_exception_comes_with_the_workers_traceback_and_its_cause(four, expected):
+    pending = four.submit([*JOBS, Raising()], WEIGHTS)
+    with pytest.raises(WorkerError, match=r"Raising\(own=False\) raised an exception") as caught:
+        pending.results()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert 'return {}["no such key"]' in str(caught.value)
+    assert "ray_jobs.py" in str(caught.value)
+    with pytest.raises(RolloutError, match="were given up after an error: submit them again"):
+        pending.results()
+    assert same(four.run(JOBS, WEIGHTS), expected)
+
+
+def test_an_exception_that_cannot_be_unpickled_is_told_by_its_traceback(four):
+    with pytest.raises(WorkerError, match="OwnError: this and that") as caught:
+        four.run([Raising(own=True)])
+    assert not isinstance(caught.value.__cause__, OwnError)
+
+
+def test_an_exception_of_the_moment_is_forgiven(four, expected, tmp_path):
+    jobs = [*JOBS[:4], Once(tmp_path / "marker", "raise", seed=4)]
+    assert same(four.run(jobs, WEIGHTS), expected)
+    assert (tmp_path / "marker").exists()
+
+
+def test_a_late_worker_is_killed_and_its_job_done_again(ray_cluster, expected, tmp_path):
+    with RayBackend(SETTING, 1, deadline=15.0) as backend:
+        ready(backend, 1)
+        jobs = [Once(tmp_path / "marker", "hang", seed=0), *JOBS[1:]]
+        assert same(backend.run(jobs, WEIGHTS), expected)
+    pid = int((tmp_path / "marker").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_no_place_to_run_is_told_with_what_there_is(ray_cluster):
+    with RayBackend(SETTING, 2, num_cpus=64, start_timeout=1.0) as backend:
+        pending = backend.submit(JOBS, WEIGHTS)
+        words = r"Each of 2 asks for 64 CPU and 0 GPU; the cluster has 8 CPU \(.* free\)"
+        with pytest.raises(NoWorkerError, match=words):
+            pending.results()
+
+
+def test_workers_without_a_place_join_when_there_is_one(four, expected):
+    with RayBackend(SETTING, 2, num_cpus=4) as backend:  # room for one beside `four`
+        assert same(backend.run(JOBS, WEIGHTS), expected)
+        assert backend.ready == 1
+        with RayBackend(SETTING, 1, num_cpus=4) as other:
+            backend.close()
+            assert same(other.run(JOBS, WEIGHTS), expected)
+
+
+def test_workers_that_cannot_read_their_setting_end_with_their_traceback(ray_cluster):
+    broken = Setting(Unreadable(), SETTING.interface)  # type: ignore[arg-type]
+    with RayBackend(broken, 2) as backend, pytest.raises(WorkerError, match="workers cannot start") as caught:
+        backend.run(JOBS, WEIGHTS)
+    assert "no module named 'theirs'" in str(caught.value)
+
+
+def test_what_cannot_be_sent_is_refused(ray_cluster):
+    generator = (value for value in range(3))
+    with pytest.raises(_check.ArgumentError, match="setting must be picklable"):
+        RayBackend(Setting(generator, SETTING.interface), 1)  # type: ignore[arg-type]
+
+
+def test_a_full_store_is_told(four, monkeypatch):
+    def full(value):
+        raise ray_backend.ray.exceptions.ObjectStoreFullError("no room")
+
+    monkeypatch.setattr(ray_backend.ray, "put", full)
+    with pytest.raises(ClusterError, match="object store is full: use smaller or fewer rollout units"):
+        four.submit(JOBS, {"big": np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"workers": 0}, "workers must be an integer >= 1, got 0"),
+        ({"workers": 1, "deadline": 0.0}, "deadline must be a finite number >= 1.0, got 0.0"),
+        ({"workers": 1, "max_failures": 0}, "max_failures must be an integer >= 1"),
+        ({"workers": 1, "threads": 0}, "threads must be an integer >= 1"),
+    ],
+)
+def test_arguments_are_checked(arguments, words):
+    with pytest.raises(_check.ArgumentError, match=words):
+        RayBackend(SETTING, **arguments)
+
+
+def test_a_closed_backend_says_so(ray_cluster):
+    backend = RayBackend(SETTING, 1)
+    backend.close()
+    backend.close()
+    with pytest.raises(_check.ArgumentError, match="the backend is closed"):
+        backend.submit(JOBS)
