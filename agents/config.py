@@ -55,14 +55,14 @@ class PPOSettings:
     """
 
     iterations: int = 100
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     decay: bool = True
     epochs: int = 6
     minibatch: int = 400
     target_kl: float = 0.03
     gae_lambda: float = 0.9
     gamma: float = 1.0
-    initial_log_std: float = -1.3
+    initial_log_std: float = -1.6
     privileged: bool = True
     relative: bool = True
 
@@ -119,7 +119,12 @@ class TrainConfig:
     action: ActionSpec = field(default_factory=ActionSpec)
 
     def __post_init__(self) -> None:
-        _check.integer("seed", self.seed, 0)
+        _check.integer("seed", self.seed, 0, 2**32 - 1)
+        collected = self.rollouts.units * self.rollouts.slots * self.rollouts.decisions
+        if collected % self.ppo.minibatch:
+            raise _check.ArgumentError(
+                f"minibatch must divide units x slots x decisions ({collected}), got {self.ppo.minibatch}."
+            )
         if not self.warm_start.groups and not self.ppo.iterations:
             raise _check.ArgumentError(
                 "iterations must be at least 1 without a warm start: nothing would be learned."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -72,7 +73,7 @@ class SchedulePPO(PPO):
         num_buckets: of the tasks.
         iterations: of the whole training: PPO's learning rate spans them, also over resumes.
         relative: whether advantages are relative to peers.
-        kwargs: as for `PPO`.
+        kwargs: as for `PPO`; by default nothing is discounted.
     """
 
     policy: BucketEquivariantPolicy
@@ -91,9 +92,10 @@ class SchedulePPO(PPO):
         self.behaviour: Weights | None = None
         """The weights that the units on their way act by, where these are not the present ones."""
         env = _Spaces(num_buckets, plan.units * plan.slots)
-        super().__init__(BucketEquivariantPolicy, env, n_steps=plan.decisions, device="cpu", **kwargs)
+        kwargs = {"gamma": 1.0, "device": "cpu", **kwargs}
+        super().__init__(BucketEquivariantPolicy, env, n_steps=plan.decisions, **kwargs)
         # So that `learn` does not reset what cannot be reset.
-        self._last_obs = np.zeros((1,), dtype=np.float32)  # type: ignore[assignment]
+        self._last_obs = np.zeros((1,), dtype=np.float32)
 
     @property
     def iteration(self) -> int:
@@ -109,6 +111,20 @@ class SchedulePPO(PPO):
         """The present policy, as jobs want it."""
         return actor_tensors(self.policy) | {"log_std": self.policy.log_std.detach().cpu().numpy().copy()}
 
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "PPO",
+        reset_num_timesteps: bool = False,
+        progress_bar: bool = False,
+    ) -> Self:
+        """As `PPO.learn`, but iterations are counted on by default: their units follow from the count."""
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )
+
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
@@ -117,8 +133,9 @@ class SchedulePPO(PPO):
             # The first weights give actions close to zero whatever they see.
             first = Rollout.join(self._backend.run(self._units(0), self.weights()))
             self.normalizer.update(_flat(first.observations))
+        stale = self.behaviour is not None
         rollout = Rollout.join(self._take())
-        self._fill(rollout_buffer, rollout)
+        self._fill(rollout_buffer, rollout, stale)
         self.ep_info_buffer.extend(  # type: ignore[union-attr]
             {"r": float(r), "l": int(n)} for r, n in zip(rollout.returns, rollout.lengths, strict=True)
         )
@@ -152,17 +169,25 @@ class SchedulePPO(PPO):
     def _units(self, iteration: int) -> list[RolloutUnit]:
         return self._plan.of(self.seed or 0, iteration)
 
-    def _fill(self, buffer: RolloutBuffer, rollout: Rollout) -> None:
+    def _fill(self, buffer: RolloutBuffer, rollout: Rollout, stale: bool) -> None:
         buffer.reset()
+        log_probs = torch.as_tensor(rollout.log_probs)
         seen = np.concatenate([rollout.observations, rollout.facts], axis=2)
         last = np.concatenate([rollout.last_observations, rollout.last_facts], axis=1)
         with torch.no_grad():
-            values = self.policy.predict_values(torch.as_tensor(seen.reshape(-1, seen.shape[2])))
+            states = torch.as_tensor(seen.reshape(-1, seen.shape[2]))
+            values = self.policy.predict_values(states)
+            if stale:
+                # An update is bounded by how far it goes from where it starts, not from who collected: otherwise
+                # the update before, which these units had not seen, would use up its allowance (cf. Hilton et
+                # al. 2022, arXiv:2110.00641, who decouple the two).
+                acted = torch.as_tensor(rollout.actions.reshape(-1, rollout.actions.shape[2]))
+                log_probs = self.policy.evaluate_actions(states, acted)[1].reshape(log_probs.shape)
             last_values = self.policy.predict_values(torch.as_tensor(last))
         for step, value in enumerate(values.reshape(rollout.rewards.shape)):
             buffer.add(
                 seen[step], rollout.actions[step], rollout.rewards[step], rollout.starts[step],
-                value, torch.as_tensor(rollout.log_probs[step]),
+                value, log_probs[step],
             )  # fmt: skip
         buffer.compute_returns_and_advantage(last_values, rollout.last_starts)
         if self._relative:

@@ -11,15 +11,21 @@ from rlsched.agents.ppo import RolloutPlan
 
 QUICK = TrainConfig(
     tasks=TaskSettings(family="quick"),
-    warm_start=WarmStart(groups=16, group_tasks=8, rounds=3, copies=2),
-    rollouts=RolloutPlan(units=4, slots=16),
-    ppo=PPOSettings(iterations=10),
-    evaluation=EvaluationSettings(every=5, groups=8, group_tasks=4),
+    warm_start=WarmStart(groups=24, group_tasks=16, rounds=3, copies=2),
+    rollouts=RolloutPlan(units=4, slots=32, repeats=4),
+    ppo=PPOSettings(iterations=4),
+    evaluation=EvaluationSettings(every=2, groups=16, group_tasks=4),
 )
 """A few minutes on two cores: learning rate and curriculum of small MLPs in short runs."""
 
-DEFAULT = TrainConfig(tasks=TaskSettings(family="broad"))
-"""Learning rate and curriculum over the broad mixture of tasks."""
+DEFAULT = TrainConfig(
+    tasks=TaskSettings(family="short"),
+    warm_start=WarmStart(groups=120, group_tasks=8, rounds=5, copies=4),
+    rollouts=RolloutPlan(units=8, slots=32, repeats=4),
+    ppo=PPOSettings(iterations=40),
+    evaluation=EvaluationSettings(every=5, groups=32, group_tasks=4),
+)
+"""An hour on two cores: learning rate and curriculum over tasks of every family."""
 
 LR_ONLY = dataclasses.replace(
     DEFAULT,

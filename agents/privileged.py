@@ -12,9 +12,11 @@ from collections.abc import Callable
 import numpy as np
 
 from rlsched.contract import Array
-from rlsched.envs.tasks import FAMILIES, DataConfig, TaskConfig
+from rlsched.envs.tasks import FAMILIES, DataConfig, TaskConfig, UserFamily
 
-_KINDS = sorted({getattr(family, "config_type", TaskConfig).__name__ for family in FAMILIES.values()})
+_KINDS = sorted(
+    {family.config_type.__name__ for family in (*FAMILIES.values(), UserFamily) if hasattr(family, "config_type")}
+)
 
 _OF_ANY_TASK: dict[str, Callable[[TaskConfig], float]] = {
     "log_base_lr": lambda config: math.log10(max(config.base_lr, 1e-12)) / 2.0,

@@ -66,6 +66,8 @@ class RunFolder:
             raise _check.ArgumentError(
                 f"{stored} is damaged ({error}): start afresh in another folder."
             ) from error
+        for unfinished in out.glob(".*.*.*"):  # by `write_atomically`, when the run was killed
+            unfinished.unlink()
         before.pop("made_with", None)
         _check_same(out, _flat(before), _flat(settings))
         return folder
@@ -98,9 +100,15 @@ def _made_with() -> dict[str, str]:
 
 def _git_state() -> str:
     """The commit, with "-dirty" if files were changed; "unknown" outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    here = Path(__file__).resolve()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        # An installed copy may lie in a repository that has nothing to do with it.
+        _git(here, "ls-files", "--error-unmatch", here.name)
+        return _git(here, "describe", "--always", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip()
+
+
+def _git(file: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(file.parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

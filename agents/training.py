@@ -30,6 +30,7 @@ from rlsched.agents.ppo import SchedulePPO
 from rlsched.agents.rollouts import NO_WEIGHTS, Backend, InProcess, Job, Setting, Weights
 from rlsched.agents.run_folder import RunFolder
 from rlsched.envs.tasks import Natural, TaskFamily
+from rlsched.envs.tasks.task import check_family
 from rlsched.policy import Policy, PolicyInterface
 
 
@@ -91,8 +92,9 @@ def train(
         FileNotFoundError: `resume` is True and `out` holds no checkpoint.
         ValueError: the run in `out` has another config, or its checkpoint is damaged.
     """
-    if not config.tasks.curriculum:
+    if isinstance(tasks, TaskFamily) and not config.tasks.curriculum:
         tasks = Natural(tasks)
+    check_family(tasks)
     _check_decisions(tasks, config.rollouts.decisions)
     folder = RunFolder.claim(Path(out), config, tasks, resume)
     torch.set_num_threads(1)  # the networks are tiny: more threads cost more than they bring
@@ -141,7 +143,7 @@ class _Training:
             self._save()
         while len(state.lessons) < warm.rounds:
             number = len(state.lessons)
-            units = warm.lessons(self.config.seed, number, state.tuned)
+            units = warm.lessons(self.config.seed, number, state.tuned, self.config.ppo.gamma)
             found = self._jobs(f"imitation {number + 1}/{warm.rounds}", units, self.model.weights())
             state.lessons.append(Lesson.join(found))
             errors = fit(
@@ -164,7 +166,7 @@ class _Training:
     def _learn(self) -> None:
         """An iteration of PPO, with an evaluation if one is due."""
         settings = self.config.ppo
-        self.model.learn(self.model.n_envs * self.model.n_steps, reset_num_timesteps=False)
+        self.model.learn(self.model.n_envs * self.model.n_steps)
         iteration = self.model.iteration
         if iteration % self.config.evaluation.every == 0 or iteration == settings.iterations:
             self.model.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 import unittest.mock
@@ -30,7 +31,13 @@ SMALL, LARGE, DECISIONS, EPOCHS = 8, 32, 100, 6
 
 WORKERS = (16, 128, 1024)
 UNITS = 4
-"""Units per worker and iteration in the simulation."""
+"""Units per worker and iteration in the simulation of collecting alone."""
+
+DEATHS = 1 / 3600 / 100
+"""Workers lost, per worker and second: each once in 100 hours."""
+
+HEAVY = 10
+"""How much longer units take whose tasks are larger models on more data; nothing else about them changes."""
 
 SETTING = Setting(quick(), PolicyInterface())
 
@@ -51,7 +58,11 @@ class Blank:
 
 
 def rows() -> list[Row]:
-    """The table. Takes some minutes; other work on the machine spoils the first rows."""
+    """The table; takes minutes. The rows that name a number of workers, but for the first one, are simulated.
+
+    They give the share of the time that workers spend on units: with UNITS per worker and iteration where units
+    are collected only, with one where the driver learns from them in between, or meanwhile ("overlapping").
+    """
     weights = acting()
     with RayBackend(SETTING, 2, address="local") as two:
         with_one, with_two = _one_and_two(two, weights)
@@ -68,17 +79,19 @@ def rows() -> list[Row]:
     for slots in (SMALL, LARGE):
         give, take = costs[slots]
         mean = float(durations[slots].mean())
-        whole = Costs(give, take, look, look_each, update * slots * DECISIONS)
-        alone = Costs(give, take, look, look_each)
+        learn = update * slots * DECISIONS
         name = f"units of {slots} slots"
         table += [
             Row(f"{name}: a worker's time", mean, "s", mean, 1.0),
             Row(f"{name}: driver's time to send one", give, "s", mean, give / mean),
             Row(f"{name}: driver's time to receive one", take, "s", mean, take / mean),
-            Row(f"{name}: driver's time to learn from one", whole.update, "s", mean, whole.update / mean),
+            Row(f"{name}: driver's time to learn from one", learn, "s", mean, learn / mean),
         ]
-        for count in WORKERS:
-            table += _simulated(f"{name}, {count} workers", count, durations[slots], alone, whole)
+        alone = Costs(give, take, look, look_each)
+        for times in (1, HEAVY) if slots == LARGE else (1,):
+            heavy = name if times == 1 else f"{name}, tasks {times} times as heavy"
+            for count in WORKERS:
+                table += _simulated(f"{heavy}, {count} workers", count, times * durations[slots], alone, learn)
     return table
 
 
@@ -123,7 +136,7 @@ def driver_costs(backend: RayBackend, size: int, jobs: int = 200) -> tuple[float
 
 def looking_costs() -> tuple[float, float]:
     """Seconds of `ray.wait`: fixed, and for each of those that it waits for."""
-    nowhere = ray.remote(Worker).options(num_cpus=1e6).remote([], 1, b"")
+    nowhere: Any = ray.remote(Worker).options(num_cpus=1e6).remote([], 1, b"")
     counts = np.array(WORKERS)
     awaited = [nowhere.ready.remote() for _ in range(counts.max())]
     times = [
@@ -148,7 +161,7 @@ def update_costs(rollout: Rollout) -> float:
         spent = time.process_time() - start  # of the last one: the first is slower
 
     with unittest.mock.patch.object(SchedulePPO, "train", timed):
-        agent.learn(2 * rollout.rewards.size)
+        agent.learn(2 * rollout.rewards.size, reset_num_timesteps=False)
     return spent / rollout.rewards.size
 
 
@@ -181,9 +194,9 @@ def _agent(backend: Backend, shape: tuple[int, ...] = (DECISIONS, SMALL)) -> Sch
 
 def _one_and_two(two: RayBackend, weights: Weights) -> tuple[float, float]:
     """Units per second by one worker and by two, in turns."""
-    jobs = [unit(SMALL, number) for number in range(6)]
+    jobs = [unit(SMALL, number) for number in range(4)]
     with RayBackend(SETTING, 1, num_cpus=0.0) as one:
-        slow, fast = in_turns(lambda: one.run(jobs, weights), lambda: two.run(jobs, weights), rounds=3)
+        slow, fast = in_turns(lambda: one.run(jobs, weights), lambda: two.run(jobs, weights), rounds=2)
     assert [r.rewards.sum() for r in two.run(jobs[:2], weights)] == [
         r.rewards.sum() for r in InProcess(SETTING).run(jobs[:2], weights)
     ]
@@ -208,17 +221,17 @@ def _size(name: str, message: int, content: int) -> Row:
     return Row(f"message: {name}", message / 1e3, "kB", content / 1e3, message / content)
 
 
-def _simulated(name: str, workers: int, durations: Array, alone: Costs, whole: Costs) -> list[Row]:
-    units, iterations = UNITS * workers, 3
-    found = {
-        "collecting alone": Simulation(workers, durations, alone).run(iterations, units),
-        "with updates": Simulation(workers, durations, whole).run(iterations, units),
-        "with updates, overlapping": Simulation(workers, durations, whole).run(iterations, units, overlap=True),
-        "collecting, a worker lost per hour and 100": Simulation(
-            workers, durations, alone, deaths=1 / 3600 / 100
-        ).run(iterations, units),
+def _simulated(name: str, workers: int, durations: Array, alone: Costs, learn: float) -> list[Row]:
+    many, iterations, whole = UNITS * workers, 5, dataclasses.replace(alone, update=learn)
+    collecting = Simulation(workers, durations, alone).run(iterations, many)
+    failing = Simulation(workers, durations, alone, deaths=DEATHS).run(iterations, many)
+    learning = Simulation(workers, durations, whole).run(iterations, workers)
+    overlapping = Simulation(workers, durations, whole).run(iterations, workers, overlap=True)
+    shares = {
+        "driver busy while collecting": collecting.driver,
+        "collecting": collecting.workers,
+        "collecting, with losses": failing.workers,
+        "with updates": learning.workers,
+        "with updates, overlapping": overlapping.workers,
     }
-    return [
-        Row(f"simulated: {name}, {what}", outcome.workers, "of workers' time", outcome.driver, outcome.workers)
-        for what, outcome in found.items()
-    ]
+    return [Row(f"{name}: {what}", share, "of the time", 1.0, share) for what, share in shares.items()]

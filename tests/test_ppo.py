@@ -104,7 +104,7 @@ def test_advantages_and_returns_are_those_of_a_slow_sum(gae_lambda, gamma, relat
     rng = np.random.default_rng(0)
     rollout = made_up(model, rng)
     assert 0 < rollout.starts[1:].sum() < 20
-    model._fill(model.rollout_buffer, rollout)
+    model._fill(model.rollout_buffer, rollout, stale=False)
     buffer = model.rollout_buffer
     expected, returns = np.zeros((7, 4)), np.zeros((7, 4))
     for slot in range(4):
@@ -135,7 +135,7 @@ def test_advantages_and_returns_are_those_of_a_slow_sum(gae_lambda, gamma, relat
 def test_without_cuts_and_with_lambda_one_returns_are_sums_of_rewards():
     model = make_model(RolloutPlan(1, 4, 20), gae_lambda=1.0)
     rollout = RolloutUnit(2, 4, 20).run(SETTING, model.weights())
-    model._fill(model.rollout_buffer, rollout)
+    model._fill(model.rollout_buffer, rollout, stale=False)
     for first in (0, 10):
         to_go = rollout.rewards[first : first + 10][::-1].cumsum(axis=0)[::-1]
         np.testing.assert_allclose(model.rollout_buffer.returns[first : first + 10], to_go, atol=1e-4)
@@ -199,6 +199,21 @@ def test_units_ahead_act_by_the_policy_before_the_update():
     assert alike(batches[0][1], batches[1][1])
     assert not alike(batches[1][1], batches[2][1])
     assert model.behaviour is None, "after the last iteration nothing is on its way"
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_every_rollout_is_learned_from(overlap):
+    """The limit on the divergence is one of an update: what the update before moved must not use it up."""
+    plan = RolloutPlan(units=2, slots=8, decisions=10, overlap=overlap)
+    settings = {"batch_size": 40, "n_epochs": 6, "learning_rate": 1e-3, "target_kl": 0.03}
+    model = make_model(plan, iterations=6, policy_kwargs={"log_std_init": -1.3}, **settings)
+    counts = []
+    for _ in range(6):
+        before = [state["step"].item() for state in model.policy.optimizer.state.values()]
+        step(model)
+        after = [state["step"].item() for state in model.policy.optimizer.state.values()]
+        counts.append(max(after) - max(before, default=0))
+    assert min(counts) >= 4, f"gradient steps of each update: {counts}"
 
 
 @pytest.mark.parametrize("plan", [PLAN, AHEAD])

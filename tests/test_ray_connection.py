@@ -150,7 +150,8 @@ with RayBackend(SETTING, 2) as backend:  # RAY_ADDRESS says where
 def machines():
     """A function that starts a Ray node on this machine, the first as the head; and the environment of drivers."""
     folder = tempfile.mkdtemp(prefix="rl", dir="/tmp")  # sockets lie in it, whose paths must be short
-    port, processes = free_port(), []
+    port = free_port()
+    processes: list[subprocess.Popen[bytes]] = []
     environment = CLEAN | FAST_DEATH | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
 
     def start() -> subprocess.Popen[bytes]:
@@ -175,6 +176,7 @@ def machines():
     yield start, environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     for process in reversed(processes):
         kill(process)
+        assert process.stdout is not None
         process.stdout.close()
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,11 +1,14 @@
 """Which worker does which job: the rules, without Ray and without a clock."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from rlsched.agents.rollouts.errors import LostJobError, WorkerError
 from rlsched.agents.rollouts.ray_dispatch import Dispatch, Limits
+from rlsched.benchmarks.rollout_simulation import JOIN, Costs, Simulation
 
 
 def test_jobs_are_given_in_order_and_each_is_done_once():
@@ -83,3 +86,35 @@ def test_a_long_description_of_a_job_is_cut():
         dispatch.lose(0, "gone")
     assert "x" * 190 + "..." in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+FREE = Costs(give=0.0, take=0.0, look=0.0, look_each=0.0)
+
+
+def test_simulated_workers_that_cost_nothing_are_always_at_work():
+    outcome = Simulation(8, np.array([2.0]), FREE).run(iterations=3, units=24)
+    assert outcome.workers == pytest.approx(1.0)
+    assert outcome.driver == 0.0
+
+
+def test_a_simulated_iteration_is_a_unit_and_the_updates_or_the_longer_of_them():
+    update = dataclasses.replace(FREE, update=0.5)
+    simulation = Simulation(8, np.array([2.0]), update)
+    assert simulation.run(10, units=8).workers == pytest.approx(2.0 / (2.0 + 8 * 0.5))
+    overlapping = Simulation(8, np.array([2.0]), update).run(1000, units=8, overlap=True)
+    assert overlapping.workers == pytest.approx(2.0 / (8 * 0.5), rel=0.01)
+
+
+def test_a_simulated_driver_can_serve_no_more_workers_than_it_has_time_for():
+    costs = Costs(give=0.1, take=0.3, look=0.0, look_each=0.0)
+    outcome = Simulation(1000, np.array([2.0]), costs).run(2, units=20_000)
+    assert outcome.workers == pytest.approx(2.0 / 0.4 / 1000, rel=0.02)
+    assert outcome.driver == pytest.approx(1.0, abs=0.02)
+
+
+def test_simulated_losses_cost_the_work_begun_and_the_wait_for_another_worker():
+    rate, seconds = 0.01, 5.0
+    outcome = Simulation(50, np.array([seconds]), FREE, deaths=rate).run(1, units=20_000)
+    done = np.exp(-rate * seconds)
+    begun = (1.0 - done) / rate  # mean time at work, whether it ends well or not
+    assert outcome.workers == pytest.approx(seconds * done / (begun + (1.0 - done) * JOIN), rel=0.02)

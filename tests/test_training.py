@@ -1,6 +1,7 @@
 """Training: reproducible to the bit, resumed from any moment, and it learns."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -33,7 +34,7 @@ from rlsched.agents import (
 )
 from rlsched.agents.evaluation import BaselineUnit, EvaluationUnit, evaluation_seeds, join_outcomes
 from rlsched.agents.imitation import LessonUnit, SearchUnit
-from rlsched.agents.rollouts import InProcess, Job, RolloutUnit, Setting, Weights
+from rlsched.agents.rollouts import NO_WEIGHTS, InProcess, Job, RolloutUnit, Setting, Weights
 from rlsched.envs.tasks import Digits, DigitsConfig, Task, TaskConfig, TaskFamily
 from rlsched.policy import PolicyInterface
 from tests.families import TINY, Recorded, TooLow
@@ -160,10 +161,38 @@ def test_stopped_after_every_checkpoint_it_ends_as_if_it_never_was(whole, whole_
         except Stop:
             continue
     check_same_end(Run(out, policy, told), expected)
-    # After the baselines, the tuning, the first of two rounds, and three iterations; nothing is told between the
-    # second round and the first iteration.
-    stops = ["tuning tasks", "imitation 1/2", "imitation 2/2", "learning", "learning", "learning"]
+    # After the baselines, the tuning, each of two rounds, and each of three iterations.
+    stops = ["tuning tasks", "imitation 1/2", "imitation 2/2", *["learning"] * 4]
     assert stages == stops if later == 1 else len(stages) >= 4
+
+
+class Failing(InProcess):
+    """Stops the training at its nth batch of jobs, and says which kind of job it was; never for n = 0."""
+
+    def __init__(self, setting: Setting, count: int, stopped: list[type]) -> None:
+        super().__init__(setting)
+        self.count, self.stopped = count, stopped
+
+    def submit(self, jobs, weights=NO_WEIGHTS):
+        self.count -= 1
+        if self.count == 0:
+            self.stopped.append(type(jobs[0]))
+            raise Stop
+        return super().submit(jobs, weights)
+
+
+def test_stopped_at_every_kind_of_job_it_ends_as_if_it_never_was(whole, tmp_path):
+    """In an evaluation too, when the warm start or an iteration is done and not yet saved."""
+    out = tmp_path / "run"
+    stopped: list[type] = []
+    for number, count in enumerate([2, 3, 2, 3, 3, 0]):
+        backend = functools.partial(Failing, count=count, stopped=stopped)
+        try:
+            policy = train(SMALL, out, tasks=TINY, resume=number > 0, backend=backend)
+        except Stop:
+            continue
+    assert stopped == [SearchUnit, LessonUnit, EvaluationUnit, RolloutUnit, EvaluationUnit]
+    check_same_end(Run(out, policy, []), whole)
 
 
 def test_killed_at_random_moments_it_ends_as_if_it_never_was(whole, tmp_path):
@@ -208,7 +237,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_policy_as_they_were(whole, t
 
 def test_the_exported_policy_is_the_best_one_evaluated(whole):
     scores = [progress.score for progress in whole.told if progress.stage == "learning"]
-    assert len(scores) == 3
+    assert len(scores) == 1 + 3
     assert all(math.isfinite(score) for score in scores)
     best = whole.policy.metadata.evaluation["score"]
     assert best == pytest.approx(whole.told[-1].best)
@@ -224,7 +253,7 @@ def test_progress_tells_every_step_of_every_stage(whole):
     steps = [(progress.stage, progress.done, progress.total) for progress in whole.told]
     jobs = ["baselines", "tuning tasks", "imitation 1/2", "imitation 2/2"]
     assert steps == [(stage, done, 2) for stage in jobs for done in range(3)] + [
-        ("learning", iteration, 3) for iteration in range(1, 4)
+        ("learning", iteration, 3) for iteration in range(4)
     ]
     last = whole.told[-1]
     assert last.default == whole.policy.metadata.evaluation["best_default"]
@@ -291,10 +320,7 @@ def test_the_warm_start_alone_is_a_training_too(tmp_path):
 
 def test_a_finished_training_is_resumed_to_the_same_policy(whole):
     before = (whole.out / "checkpoint.pt").read_bytes()
-    told: list[Progress] = []
-    assert weights(train(SMALL, whole.out, tasks=TINY, resume=True, report=told.append)) == weights(whole.policy)
-    assert [(progress.stage, progress.done) for progress in told] == [("learning", 3)]
-    assert told[0].best == whole.told[-1].best
+    assert weights(train(SMALL, whole.out, tasks=TINY, resume=True)) == weights(whole.policy)
     assert (whole.out / "checkpoint.pt").read_bytes() == before
 
 
@@ -457,7 +483,12 @@ def test_configs_name_the_field_that_is_wrong():
         (TaskSettings, {"unstackable": "x"}, "unstackable must be one of eager, refuse"),
         (WarmStart, {"rounds": 0}, "rounds must be an integer >= 1, got 0"),
         (WarmStart, {"groups": -1}, "groups must be an integer >= 0, got -1"),
-        (TrainConfig, {"seed": -1}, "seed must be an integer >= 0, got -1"),
+        (TrainConfig, {"seed": -1}, r"seed must be an integer in \[0, 4294967295\], got -1"),
+        (
+            TrainConfig,
+            {"ppo": PPOSettings(minibatch=30)},
+            r"must divide units x slots x decisions \(12800\)",
+        ),
         (
             TrainConfig,
             {"warm_start": WarmStart(groups=0), "ppo": PPOSettings(iterations=0)},

@@ -17,7 +17,7 @@ from rlsched.agents.rollouts import InProcess, Rollout, RolloutUnit, Setting, un
 from rlsched.agents.rollouts.unit import even
 from rlsched.contract import Array
 from rlsched.envs import TrainingScheduleEnv
-from rlsched.envs.tasks import FAMILIES, Mixture, Quadratics, TaskFamily
+from rlsched.envs.tasks import FAMILIES, Mixture, Quadratics, TaskFamily, UserConfig
 from rlsched.observation import RUN_FEATURES
 from rlsched.policy import PolicyInterface
 from tests.families import TINY, Explosive, Gentle, Recorded, Touchy, exploring
@@ -152,11 +152,10 @@ def test_nothing_is_begun_that_nobody_acts_in():
 @pytest.fixture(scope="module")
 def model() -> SchedulePPO:
     """An agent with weights, statistics and noise that are not the initial ones."""
-    agent = SchedulePPO(InProcess(setting()), RolloutPlan(1, 4, 20), 4, 2, seed=0, batch_size=40, n_epochs=1)
+    agent: Any = SchedulePPO(InProcess(setting()), RolloutPlan(1, 4, 20), 4, 2, seed=0, batch_size=40, n_epochs=1)
     agent.learn(80, reset_num_timesteps=False)
     with torch.no_grad():
-        log_std: Any = agent.policy.log_std
-        log_std.copy_(torch.linspace(-2.0, 0.0, 5))
+        agent.policy.log_std.copy_(torch.linspace(-2.0, 0.0, 5))
         agent.policy.mlp_extractor.actor.lr_head.weight.mul_(50.0)
         agent.policy.mlp_extractor.actor.bucket_head[1].weight.mul_(50.0)
     return agent
@@ -297,6 +296,8 @@ def test_facts_are_finite_about_one_and_tell_tasks_apart():
             assert sum(value for fact, value in known.items() if fact.startswith("is_")) == 1.0
             assert known[f"is_{type(config).__name__}"] == 1.0
             rows.append(values)
+    user = UserConfig(data_seed=0, num_steps=9, num_decisions=5, batch_size=4, base_lr=0.1, function="mine")
+    rows.append(facts(user))
     assert np.isfinite(rows).all()
     assert np.abs(rows).max() < 3.5
     constant = [fact for fact, width in zip(FACTS, np.ptp(rows, axis=0), strict=True) if not width]

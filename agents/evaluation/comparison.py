@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class Comparison:
         return cls(outcome, baselines, np.repeat(np.arange(len(units)), [unit.tasks for unit in units]))
 
     def over(self, scores: Array, which: Which = lambda config: True) -> Difference | None:
-        """How far the policy is ahead (negative) of `scores` (n,) on the tasks `which` picks; None if it picks none.
+        """How far the policy is ahead (negative) of `scores` (n,) on the tasks `which` picks; None if on none.
 
         The interval is a bootstrap over units, not tasks: those of a unit are alike.
         """
@@ -104,5 +105,9 @@ def kinds(configs: Sequence[TaskConfig]) -> dict[str, Which]:
     families = sorted({type(config) for config in configs}, key=lambda kind: kind.__name__)
     if len(families) > 1:
         for kind in families:
-            found[kind.__name__.removesuffix("Config")] = lambda config, kind=kind: type(config) is kind
+            found[kind.__name__.removesuffix("Config")] = functools.partial(_is, kind)
     return found
+
+
+def _is(kind: type[TaskConfig], config: TaskConfig) -> bool:
+    return type(config) is kind

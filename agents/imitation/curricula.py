@@ -50,9 +50,10 @@ def curricula(num_buckets: int) -> list[Curriculum]:
         found.append(_line(f"without {k}", -NEVER * one, -NEVER * one))
         found.append(_line(f"fade out {k}", zero, -NEVER * one))
         found.append(_line(f"more of {k}", np.log(2.0) * one, np.log(2.0) * one))
-    harder = (np.arange(num_buckets) >= num_buckets / 2).astype(float)
     lean = np.linspace(-1.0, 1.0, num_buckets)
-    found.append(_line("easier half", -NEVER * harder, -NEVER * harder))
+    if num_buckets > 3:  # of fewer, it is the one without the hardest
+        harder = (np.arange(num_buckets) >= num_buckets / 2).astype(float)
+        found.append(_line("easier half", -NEVER * harder, -NEVER * harder))
     found.append(_line("easy to hard", -2.0 * lean, 2.0 * lean))
     found.append(_line("lean to easy", -lean, -lean))
     found.append(_line("lean to hard", lean, lean))

@@ -34,7 +34,7 @@ class Lesson:
         positions: (n,) float32, decades from the task's sensible learning rate to that of linear decay from here.
         regret: (n, G) float32, what final loss each learning rate of `search.GRID` about the sensible one costs.
         steered: (n,) whether bucket weights act in the state.
-        returns: (n,) float32, what the rest of the episode brought.
+        returns: (n,) float32, what the rest of the episode brought, discounted.
     """
 
     observations: Array
@@ -63,12 +63,14 @@ class LessonUnit:
         group: the tasks, with their tuned schedules.
         copies: episodes of each.
         taught: share of the episodes in which the teacher acts, in [0, 1].
+        gamma: discount per decision of the returns, in [0, 1].
     """
 
     seed: int
     group: TunedGroup
     copies: int
     taught: float
+    gamma: float = 1.0
 
     def run(self, setting: Setting, weights: Weights) -> Lesson:
         """The lesson of the student in `weights`."""
@@ -95,7 +97,9 @@ class LessonUnit:
             seen, reward, _, _ = episodes.step(actions)
             rewards.append(np.where(going[-1], reward, 0.0))
         alive = np.stack(going)
-        to_go = np.cumsum(np.stack(rewards)[::-1], axis=0)[::-1]
+        to_go = np.stack(rewards)
+        for step in range(len(to_go) - 2, -1, -1):
+            to_go[step] += self.gamma * to_go[step + 1]
         states = np.stack(observations)[alive]
         sensible = np.log10([setting.tasks.sensible_lr(config) for config in configs])
         offsets = np.log10([config.base_lr for config in configs]) - sensible

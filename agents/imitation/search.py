@@ -16,7 +16,7 @@ from rlsched.envs.tasks import Task, TaskConfig, TaskFamily
 
 GRID = tuple(np.arange(-2.0, 2.01, 0.5).tolist())
 """Decades about a sensible learning rate at which linear decay is tried."""
-WORST = 3.0
+WORST = 8.0
 """Nats beyond which one failure is as bad as another."""
 SHARPNESS = 0.05
 """Nats of validation loss that make a curriculum e times as likely to be the one to imitate."""

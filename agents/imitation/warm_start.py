@@ -62,13 +62,14 @@ class WarmStart:
             for index in range(self.groups)
         ]
 
-    def lessons(self, seed: int, number: int, tuned: list[TunedGroup]) -> list[LessonUnit]:
+    def lessons(self, seed: int, number: int, tuned: list[TunedGroup], gamma: float = 1.0) -> list[LessonUnit]:
         """The units of round `number`. The teacher acts in all episodes of the first, then ever more rarely."""
         return [
             LessonUnit(
                 unit_seed(seed, _LESSONS + number, index),
                 group,
                 self.copies,
+                gamma=gamma,
                 taught=1.0 if number == 0 else 0.5**number if number < self.rounds - 1 else 0.0,
             )
             for index, group in enumerate(tuned)
@@ -127,7 +128,10 @@ def _actor_errors(
     regret = _interpolate(torch.as_tensor(lesson.regret[rows]), positions)
     steered = torch.as_tensor(lesson.steered[rows])
     buckets = errors[steered, 1:].sum() / max(len(rows), 1)
-    return config.regret * regret.mean() + config.distance * errors[:, 0].mean(), buckets
+    # Where a move is cut off, regret has no slope: without this, it would never come back.
+    overshoot = (actions[:, 0].abs() - 1.0).clamp(min=0.0)
+    move = config.regret * regret.mean() + config.distance * errors[:, 0].mean() + overshoot.mean()
+    return move, buckets
 
 
 def _interpolate(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

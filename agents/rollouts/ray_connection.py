@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 from rlsched._check import ArgumentError
 from rlsched.agents.rollouts.errors import ClusterError
@@ -44,7 +45,7 @@ def connect(address: str | None, workers: int, num_cpus: float, num_gpus: float)
 
     Raises:
         ArgumentError: `address` is none, or a cluster of our own cannot have what the workers ask for.
-        ClusterError: there is no cluster, or it does not answer.
+        ClusterError: there is no cluster, it does not answer, or one of our own cannot be started.
     """
     if ray.is_initialized():
         return False
@@ -54,22 +55,23 @@ def connect(address: str | None, workers: int, num_cpus: float, num_gpus: float)
             f'address must be "host:port", "auto" or "local", got {address!r}: Ray Client is not supported. Run '
             "on a machine of the cluster, or send the whole training there with `ray job submit`."
         )
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address != "local":
+        _check_answers(address)
     with warnings.catch_warnings():
-        # How Ray will treat the GPUs of actors without any, in some future.
+        # Advice on the GPUs of actors that have none, which Ray gives where there are GPUs.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\.")
-        if address == "local":
-            ray.init(
-                "local",
-                num_cpus=math.ceil(workers * num_cpus),
-                include_dashboard=False,
-                object_store_memory=STORE + workers * STORE_PER_WORKER,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-            _check_fits(num_gpus)
-        else:
-            _check_answers(address)
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            if address == "local":
+                places, store = math.ceil(workers * num_cpus), STORE + workers * STORE_PER_WORKER
+                ray.init("local", num_cpus=places, object_store_memory=store, include_dashboard=False, **quiet)
+            else:
+                ray.init(address, **quiet)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            what = "start on this machine" if address == "local" else f"join the cluster at {address}"
+            raise ClusterError(f"Ray could not {what}: {error}") from error
+    if address == "local":
+        _check_fits(num_gpus)
     return True
 
 

@@ -118,9 +118,9 @@ class RolloutUnit:
                 if moved.reset_infos[slot]:
                     known[slot] = facts(moved.reset_infos[slot]["task"])
         kinds = {"starts": bool, "peers": np.int64, "last_starts": bool}
-        kept |= {"last_observations": seen, "last_facts": known, "last_starts": starts}
+        last = {"last_observations": seen, "last_facts": known, "last_starts": starts}
         return Rollout(
-            **{name: np.asarray(value, dtype=kinds.get(name, np.float32)) for name, value in kept.items()}
+            **{name: np.asarray(value, dtype=kinds.get(name, np.float32)) for name, value in (kept | last).items()}
         )
 
 

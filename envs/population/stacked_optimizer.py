@@ -12,6 +12,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from rlsched.contract import Array, State
 from rlsched.envs.population.layout import Layout, row_norms, row_products
 
+TINY = 1e-30
+"""Added to squares of gradients under a root: far below what Adam's eps lets through."""
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -123,7 +126,8 @@ class StackedOptimizer:
         self.first.lerp_(gradients, 1.0 - settings.first_decay)
         self.second.mul_(settings.second_decay).addcmul_(gradients, gradients, value=1.0 - settings.second_decay)
         second_correction = np.sqrt(1.0 - settings.second_decay**self.steps)
-        torch.sqrt(self.second, out=self._scratch)
+        # Roots of zeros (padding, dead units) and of subnormal numbers take up to 30 times as long as others.
+        torch.add(self.second, TINY, out=self._scratch).sqrt_()
         # (sqrt(v) / c + eps) * c, so that one pass over all elements less is needed.
         for view, eps in zip(self._scratch_views, self._columns(settings.eps * second_correction), strict=True):
             view.add_(eps)

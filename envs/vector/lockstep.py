@@ -111,7 +111,7 @@ class Lockstep:
             self._cohorts = [(slots, episodes) for slots, episodes in self._cohorts if episodes.alive.any()]
             slots = np.flatnonzero(terminated)
             self.has_peers[slots] = False
-            transition.observations[slots], begun = self._begin(slots, [self._draw(slot) for slot in slots])
+            transition.observations[slots], begun = self._begin(slots, [self._draw(int(slot)) for slot in slots])
             for slot, info in zip(slots, begun, strict=True):
                 transition.reset_infos[slot] = info
         return transition
