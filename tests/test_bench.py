@@ -22,7 +22,10 @@ def test_rows_are_shown_and_written(tmp_path, monkeypatch, capsys):
 
 def test_an_unknown_table_is_refused(capsys):
     assert cli(["bench", "--only", "speed"]) == 1
-    assert "only must be one of environment, memory, overhead, population, got 'speed'" in capsys.readouterr().err
+    assert (
+        "only must be one of environment, memory, overhead, population, rollouts, got 'speed'"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_comparison_times_both_sides_equally_often():
@@ -60,8 +63,8 @@ def test_families_are_listed_and_described(capsys):
     assert "family must be one of autoencoder, broad" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--tasks", "mnist"], ["--task", "nowhere:function"]])
+@pytest.mark.parametrize("arguments", [["--tasks.family", "mnist"], ["--tasks.function", "nowhere:function"]])
 def test_training_on_what_is_not_there_is_refused(arguments, tmp_path, capsys):
     assert cli(["train", "--out", str(tmp_path), *arguments]) == 1
     message = capsys.readouterr().err
-    assert "tasks must be one of" in message or "there is no module 'nowhere'" in message
+    assert "family must be one of" in message or "there is no module 'nowhere'" in message

@@ -57,6 +57,8 @@ class InProcess(Backend):
 
     def submit(self, jobs: Sequence[Job], weights: Weights = NO_WEIGHTS) -> Pending:
         kept = {name: np.array(value) for name, value in weights.items()}
+        for value in kept.values():
+            value.flags.writeable = False  # a job that changed them would change those after it
         return _Later(self._setting, jobs, kept)
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ class Row:
         score: mean over seeds and tasks; lower is better.
         worse_by: mean over seeds of the score minus that of the whole recipe of the same seed; above zero where
             the part that is missing pays.
-        standard_error: of `worse_by`, over seeds.
+        standard_error: of `worse_by`, over seeds; None for a single seed.
         ahead_of_tuned: mean score minus that of linear decay tuned per task.
         seeds: how many.
     """
@@ -40,7 +40,7 @@ class Row:
     variant: str
     score: float
     worse_by: float
-    standard_error: float
+    standard_error: float | None
     ahead_of_tuned: float
     seeds: int
 
@@ -100,17 +100,17 @@ def rows(scores: dict[str, list[Array]], baselines: Baselines) -> list[Row]:
     """A row for each variant, by its seeds' (n,) scores."""
     found = []
     for variant, each in scores.items():
-        # As far as the whole recipe has been trained from the same seeds.
+        # The whole recipe comes first, so it has been trained from every seed of the others.
         differences = np.array(
-            [mine.mean() - whole.mean() for mine, whole in zip(each, scores.get(WHOLE, []), strict=False)]
+            [mine.mean() - whole.mean() for mine, whole in zip(each, scores[WHOLE], strict=False)]
         )
-        spread = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else np.nan
+        spread = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else None
         found.append(
             Row(
                 variant=variant,
                 score=float(np.mean(each)),
-                worse_by=float(differences.mean()) if len(differences) else float("nan"),
-                standard_error=float(spread),
+                worse_by=float(differences.mean()),
+                standard_error=spread,
                 ahead_of_tuned=float(np.mean(each) - baselines.tuned_linear.mean()),
                 seeds=len(each),
             )
@@ -122,6 +122,7 @@ def markdown(found: list[Row]) -> str:
     """The table of docs/training.md."""
     lines = ["| recipe | score | worse by | against tuned linear decay |", "|---|---|---|---|"]
     for row in found:
-        worse = "" if row.variant == WHOLE else f"{row.worse_by:+.3f} ± {row.standard_error:.3f}"
+        error = "" if row.standard_error is None else f" ± {row.standard_error:.3f}"
+        worse = "" if row.variant == WHOLE else f"{row.worse_by:+.3f}{error}"
         lines.append(f"| {row.variant} | {row.score:.3f} | {worse} | {row.ahead_of_tuned:+.3f} |")
     return "\n".join(lines)
