@@ -19,6 +19,20 @@ QUICK = shlex.split(
     "--evaluation.group-tasks 1 --no-pictures"
 )
 
+FEW = ["--groups", "1", "--group-tasks", "1"]
+SHORTER = {
+    "train": QUICK,
+    "score": ["--groups", "2", "--group-tasks", "1"],
+    "ablate": ["--config", "tiny.toml", "--seeds", "1", "--variants", "no PPO", *FEW],
+}
+"""Flags that make a command of the documents one of seconds."""
+TINY = """
+warm_start = {groups = 1, group_tasks = 2, rounds = 1, copies = 1}
+rollouts = {units = 1, slots = 2, repeats = 1}
+ppo = {iterations = 1, minibatch = 50}
+evaluation = {groups = 1, group_tasks = 1}
+"""
+
 
 def blocks(language: str) -> list[str]:
     return [
@@ -37,6 +51,7 @@ def commands() -> list[list[str]]:
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random_policy(0).save(tmp_path / "runs" / "demo" / "policy.safetensors")
+    (tmp_path / "tiny.toml").write_text(TINY)
     for code in blocks("python"):
         # Code that the reader is told to put into a file.
         named = re.match(r"# (\w+\.py)\n", code)
@@ -59,7 +74,7 @@ def test_the_rlsched_commands_in_the_documents_run(folder):
             continue  # minutes; CI runs it
         if words[0] == "rlsched":
             # Later flags win: the documents' own settings are parsed, then shortened.
-            short = [*words, *QUICK] if words[1] == "train" else words
+            short = [*words, *SHORTER.get(words[1], [])]
             command = [sys.executable, "-m", "rlsched.experiments.cli", *short[1:]]
         elif words[0] == "tensorboard":
             command = [sys.executable, "-m", "tensorboard.main", *words[1:], "--inspect"]
