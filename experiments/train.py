@@ -24,7 +24,7 @@ from rlsched.agents import (
 )
 from rlsched.agents.rollouts import Backend, InProcess, Setting
 from rlsched.envs.tasks import TaskFamily
-from rlsched.experiments.backend import choose_backend
+from rlsched.experiments.backend import DEADLINE, choose_backend
 from rlsched.experiments.bar import TrainingBar
 from rlsched.experiments.base_config import base_config
 from rlsched.experiments.pictures import draw_pictures
@@ -49,6 +49,7 @@ def main(
     workers: int = 0,
     ray_address: str | None = None,
     gpus_per_worker: float = 1.0,
+    job_deadline: float = DEADLINE,
     device: str = "cpu",
     pictures: bool = True,
     *,
@@ -74,6 +75,7 @@ def main(
         ray_address: of the cluster: "host:port", "auto" for the one of this machine, "local" for a new one; by
             default what RAY_ADDRESS says, else "local".
         gpus_per_worker: GPUs, or parts of one, set aside for each worker if the device is "cuda".
+        job_deadline: seconds after which the worker of a job counts as hung, and the job is done again elsewhere.
         device: where training runs are computed side by side: "cpu" or "cuda".
         pictures: whether to draw pictures at the end.
         seed: of everything.
@@ -86,7 +88,7 @@ def main(
     """
     settings = TrainConfig(seed, tasks, warm_start, rollouts, ppo, evaluation, action)
     _check_device(device, workers)
-    backend = choose_backend(workers, ray_address, gpus_per_worker if device == "cuda" else 0.0)
+    backend = choose_backend(workers, ray_address, gpus_per_worker if device == "cuda" else 0.0, job_deadline)
     family = task_family(tasks)
     if tasks.function:
         print(how_computed(family, tasks.unstackable))
