@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rlsched.agents import TrainConfig
-from rlsched.agents.evaluation import Baselines, Comparison, Outcome, kinds
+from rlsched.agents.evaluation import Baselines, Comparison, Difference, Outcome, kinds
+from rlsched.agents.evaluation.comparison import Which
 from rlsched.agents.presets import QUICK
 from rlsched.agents.rollouts import InProcess
 from rlsched.envs.tasks import Digits, Tabular
@@ -30,9 +31,15 @@ def noisy(count, label_noise=0.3):
     return [dataclasses.replace(Digits().sample(rng), label_noise=label_noise) for _ in range(count)]
 
 
+def over(found: Comparison, scores, which: Which = lambda config: True) -> Difference:
+    difference = found.over(np.asarray(scores), which)
+    assert difference is not None
+    return difference
+
+
 def test_a_difference_is_the_mean_of_paired_ones():
     found = comparison([-1.0, -2.0, 0.5, 0.0], [-1.0, -1.0, 0.0, 1.0], noisy(4))
-    difference = found.over(found.baselines.tuned_linear)
+    difference = over(found, found.baselines.tuned_linear)
     assert difference.mean == pytest.approx((0 - 1 + 0.5 - 1) / 4)
     assert difference.low <= difference.mean <= difference.high
     assert (difference.worse, difference.worst, difference.tasks) == (0.25, 0.5, 4)
@@ -43,7 +50,7 @@ def test_the_interval_is_over_groups_because_their_tasks_are_alike():
     shared = np.repeat(rng.normal(size=40), 10)  # ten tasks of a group that all say the same
     grouped = comparison(shared, np.zeros(400), noisy(400), per_group=10)
     wrong = comparison(shared, np.zeros(400), noisy(400), per_group=1)
-    width, narrow = (each.high - each.low for each in (grouped.over(np.zeros(400)), wrong.over(np.zeros(400))))
+    width, narrow = (each.high - each.low for each in (over(grouped, np.zeros(400)), over(wrong, np.zeros(400))))
     assert width == pytest.approx(2 * 1.96 * shared.std() / np.sqrt(40), rel=0.15)
     assert narrow < 0.5 * width
 
@@ -52,7 +59,7 @@ def test_kinds_tell_noise_and_families_apart():
     rng = np.random.default_rng(0)
     configs = [*noisy(2), *noisy(2, 0.0), dataclasses.replace(Tabular().sample(rng), label_noise=0.0)]
     found = comparison([1.0, 1.0, 2.0, 2.0, 3.0], np.zeros(5), configs)
-    means = {kind: found.over(np.zeros(5), which).mean for kind, which in kinds(configs).items()}
+    means = {kind: over(found, np.zeros(5), which).mean for kind, which in kinds(configs).items()}
     assert means == {
         "all": pytest.approx(1.8),
         "clean labels": pytest.approx(7 / 3),

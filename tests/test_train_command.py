@@ -314,7 +314,8 @@ def test_workers_are_given_what_was_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(ray_backend, "RayBackend", backend)
     arguments = ("--workers", 3, "--ray-address", "auto", "--device", "cuda", "--gpus-per-worker", 0.25)
     assert run("--out", tmp_path, "--preset", "quick", *arguments) == 1
-    assert asked == {"workers": 3, "address": "auto", "num_gpus": 0.25, "device": "cuda"}
+    told = {"address": "auto", "num_gpus": 0.25, "deadline": 1800.0}
+    assert asked == told | {"workers": 3, "device": "cuda"}
 
 
 def test_a_task_of_ones_own(tmp_path, monkeypatch, capsys, started):
