@@ -16,8 +16,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/rlsched demo --out runs/demo
 
+# Two processes, each with whole files: fixtures of a file are made once.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ def _scores(
 ) -> Array:
     """(n, P) scores of each task's P plans: (schedule, factor on the sensible learning rate)."""
     rows = [(task, seed, plan) for task, seed, mine in zip(tasks, seeds, plans, strict=True) for plan in mine]
-    population = setting.population([task for task, _, _ in rows])
+    population = setting.population([task.with_decisions(1) for task, _, _ in rows])
     population.reset([seed for _, seed, _ in rows])
     first = population.validation_loss()
     sensible = [setting.tasks.sensible_lr(task.config) / task.config.base_lr for task, _, _ in rows]

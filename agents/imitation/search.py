@@ -18,6 +18,8 @@ GRID = tuple(np.arange(-2.0, 2.01, 0.5).tolist())
 """Decades about a sensible learning rate at which linear decay is tried."""
 WORST = 8.0
 """Nats beyond which one failure is as bad as another."""
+DECISIONS = 20
+"""In how many stretches a curriculum is tried, and online buckets are renewed, at most."""
 SHARPNESS = 0.05
 """Nats of validation loss that make a curriculum e times as likely to be the one to imitate."""
 
@@ -70,7 +72,8 @@ class SearchUnit:
         tasks = [setting.tasks.build(config) for config in configs]
         log_lr = np.array([np.log10(setting.tasks.sensible_lr(config)) for config in configs])
 
-        losses = _losses(setting, tasks, seeds, [[(lr + step, None) for step in GRID] for lr in log_lr])
+        quick = [task.with_decisions(1) for task in tasks]
+        losses = _losses(setting, quick, seeds, [[(lr + step, None) for step in GRID] for lr in log_lr])
         log_lr += np.array([best_step(np.log(row)) for row in losses])
         regret = np.minimum(np.log(losses) - np.log(losses).min(axis=1, keepdims=True), WORST)
 
@@ -80,7 +83,8 @@ class SearchUnit:
         steered = [row for row, config in enumerate(configs) if config.curriculum and self.buckets]
         if steered and len(choices) > 1:
             plans = [[(log_lr[row], choice) for choice in choices] for row in steered]
-            losses = _losses(setting, [tasks[row] for row in steered], [seeds[row] for row in steered], plans)
+            some = [tasks[row].with_decisions(DECISIONS) for row in steered]
+            losses = _losses(setting, some, [seeds[row] for row in steered], plans)
             behind = np.log(losses) - np.log(losses).min(axis=1, keepdims=True)
             likely = np.exp(-behind / SHARPNESS)
             chosen[steered] = likely / likely.sum(axis=1, keepdims=True)

@@ -134,6 +134,12 @@ class Task:
                 if values.is_floating_point() and not bool(torch.isfinite(values).all()):
                     raise ValueError(f"{name} must be finite, holds NaN or inf: clean the data first.")
 
+    def with_decisions(self, most: int) -> Task:
+        """The same task with `most` decisions, if it has more: a schedule that needs no telemetry runs faster."""
+        if self.config.num_decisions <= most:
+            return self
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, num_decisions=most))
+
 
 class TaskFamily(ABC):
     """A distribution of tasks."""
