@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from rlsched.benchmarks import eager, environment, memory, overhead, population
 from rlsched.benchmarks.rows import Row, in_turns
 from rlsched.envs.tasks import FAMILIES, Characters
@@ -63,8 +61,6 @@ def test_families_are_listed_and_described(capsys):
     assert "family must be one of autoencoder, broad" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--tasks.family", "mnist"], ["--tasks.function", "nowhere:function"]])
-def test_training_on_what_is_not_there_is_refused(arguments, tmp_path, capsys):
-    assert cli(["train", "--out", str(tmp_path), *arguments]) == 1
-    message = capsys.readouterr().err
-    assert "family must be one of" in message or "there is no module 'nowhere'" in message
+def test_training_on_what_is_not_there_is_refused(tmp_path, capsys):
+    assert cli(["train", "--out", str(tmp_path), "--tasks.function", "nowhere:function"]) == 1
+    assert "there is no module 'nowhere'" in capsys.readouterr().err

@@ -41,6 +41,7 @@ epochs = 1
 [rollouts]
 units = 1
 slots = 2
+repeats = 1
 [ppo]
 iterations = 2
 minibatch = 50
@@ -92,7 +93,7 @@ class TestSettings:
 
     def test_the_presets_are_what_they_are_called(self):
         assert QUICK.tasks.family == "quick"
-        assert DEFAULT.tasks.family == "broad"
+        assert DEFAULT.tasks.family == "short"
         assert not LR_ONLY.tasks.curriculum
         assert not LR_ONLY.warm_start.buckets
         assert base_config([]) == DEFAULT
@@ -158,7 +159,7 @@ class TestRefusals:
             ("--iterations 0 --warm-start.groups 0", "nothing would be learned"),
             ("--iteration 3", "Perhaps you meant: --iterations INT"),
             ("--rollouts.slots 3 --rollouts.repeats 2", "slots must be a multiple of repeats (2), got 3"),
-            ("--rollouts.decisions 10 --tasks.family quick", "raise --rollouts.decisions"),
+            ("--rollouts.decisions 10 --minibatch 320 --tasks.family quick", "raise --rollouts.decisions"),
         ],
     )
     def test_a_flag(self, arguments, words, capsys, tmp_path, monkeypatch):
@@ -186,7 +187,7 @@ class TestRefusals:
             ("[ppo]\ngae_lambda = nan", "ppo.gae_lambda must be a finite number"),
             ("[tasks]\nfamily = ['quick']", "tasks.family must be a string, got ['quick'] (list)"),
             ("ppo = 3", "ppo must be a table of settings, got 3"),
-            ("seed = -1", "seed must be an integer >= 0, got -1"),
+            ("seed = -1", "seed must be an integer in [0, 4294967295], got -1"),
             ("seed = ", "my.toml is no valid TOML: Invalid value (at "),
         ],
     )
