@@ -12,9 +12,9 @@ from gymnasium.utils import seeding
 from rlsched import Linear
 from rlsched.action import ActionSpec
 from rlsched.agents import EvaluationSettings, PPOSettings, SchedulePPO, TrainConfig, WarmStart, train
+from rlsched.agents.curricula import curricula
 from rlsched.agents.evaluation import EvaluationUnit, evaluation_seeds, join_outcomes
 from rlsched.agents.imitation import Lesson, LessonUnit, SearchUnit, TunedGroup, fit
-from rlsched.agents.imitation.curricula import curricula
 from rlsched.agents.imitation.lesson import _Teacher
 from rlsched.agents.imitation.search import GRID, SHARPNESS, best_step, draw_group
 from rlsched.agents.imitation.warm_start import _interpolate

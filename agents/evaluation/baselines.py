@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlsched.agents.evaluation.outcome import draw_tasks
+from rlsched.agents.open_loop import Plan, run_plans
 from rlsched.agents.rollouts.job import Setting, Weights
-from rlsched.contract import Array, Decision, RunSpec, State, Window
+from rlsched.contract import Array
 from rlsched.controllers import Constant, Cosine, Linear
 from rlsched.controllers.schedules import OpenLoop
-from rlsched.envs.drive import drive
 from rlsched.envs.reward import relative_log_loss
 from rlsched.envs.tasks import Task
 
@@ -63,44 +63,21 @@ class BaselineUnit:
     def run(self, setting: Setting, weights: Weights) -> Baselines:
         """Their scores; `weights` play no part."""
         tasks, tuning, counting = draw_tasks(setting, self.seed, self.tasks)
-        plans = [(schedule, factor) for schedule in SCHEDULES.values() for factor in FACTORS]
-        scores = _scores(setting, tasks, tuning, [plans] * len(tasks))
-        grid = scores.reshape(len(tasks), len(SCHEDULES), len(FACTORS))
+        tasks = [task.with_decisions(1) for task in tasks]
+        sensible = [setting.tasks.sensible_lr(task.config) for task in tasks]
+        plans = [
+            [Plan(schedule, lr * factor) for schedule in SCHEDULES.values() for factor in FACTORS]
+            for lr in sensible
+        ]
+        grid = _scores(setting, tasks, tuning, plans).reshape(len(tasks), len(SCHEDULES), len(FACTORS))
         best = grid[:, list(SCHEDULES).index("linear")].argmin(axis=1)
-        again = [[(SCHEDULES["linear"], FACTORS[index])] for index in best]
+        again = [[Plan(SCHEDULES["linear"], lr * FACTORS[at])] for lr, at in zip(sensible, best, strict=True)]
         return Baselines(grid, _scores(setting, tasks, counting, again)[:, 0])
 
 
 def _scores(
-    setting: Setting,
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    plans: Sequence[Sequence[tuple[OpenLoop, float]]],
+    setting: Setting, tasks: Sequence[Task], seeds: Sequence[int], plans: Sequence[Sequence[Plan]]
 ) -> Array:
-    """(n, P) scores of each task's P plans: (schedule, factor on the sensible learning rate)."""
-    rows = [(task, seed, plan) for task, seed, mine in zip(tasks, seeds, plans, strict=True) for plan in mine]
-    population = setting.population([task.with_decisions(1) for task, _, _ in rows])
-    population.reset([seed for _, seed, _ in rows])
-    first = population.validation_loss()
-    sensible = [setting.tasks.sensible_lr(task.config) / task.config.base_lr for task, _, _ in rows]
-    factors = np.array([own * factor for own, (_, _, (_, factor)) in zip(sensible, rows, strict=True)])
-    final = drive(population, _Rows([schedule for _, _, (schedule, _) in rows], factors))
-    return relative_log_loss(final, first, np.isfinite(final)).reshape(len(tasks), -1)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Each run by its own schedule, from its own factor of the base learning rate."""
-
-    schedules: Sequence[OpenLoop]
-    factors: Array
-
-    reads = frozenset[str]()
-
-    def init(self, spec: RunSpec) -> State:
-        return {}
-
-    def decide(self, state: State, window: Window) -> tuple[State, Decision]:
-        progress = window.progress_ahead()
-        rows = [schedule.profile(each) for schedule, each in zip(self.schedules, progress, strict=True)]
-        return state, Decision(self.factors[:, None] * np.stack(rows), window.spec.bucket_shares)
+    """(n, P) scores of each task's P plans."""
+    first, final = run_plans(setting, tasks, seeds, plans)
+    return relative_log_loss(final, first, np.isfinite(final))

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from rlsched.action import ActionSpec
-from rlsched.agents.imitation.curricula import curricula
+from rlsched.agents.curricula import curricula
 from rlsched.agents.imitation.search import TunedGroup, draw_group
 from rlsched.agents.privileged import facts
 from rlsched.agents.rollouts.job import Setting, Weights

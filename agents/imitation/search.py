@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium.utils import seeding
 
-from rlsched.agents.imitation.curricula import Curriculum, curricula
+from rlsched.agents.curricula import curricula
+from rlsched.agents.open_loop import Plan, run_plans
 from rlsched.agents.rollouts.job import Setting, Weights
-from rlsched.contract import Array, Decision, RunSpec, State, Window
-from rlsched.envs.drive import drive
+from rlsched.contract import Array
+from rlsched.controllers import Linear
 from rlsched.envs.tasks import Task, TaskConfig, TaskFamily
 
 GRID = tuple(np.arange(-2.0, 2.01, 0.5).tolist())
@@ -73,7 +74,8 @@ class SearchUnit:
         log_lr = np.array([np.log10(setting.tasks.sensible_lr(config)) for config in configs])
 
         quick = [task.with_decisions(1) for task in tasks]
-        losses = _losses(setting, quick, seeds, [[(lr + step, None) for step in GRID] for lr in log_lr])
+        plans = [[Plan(Linear(), 10.0 ** (lr + step)) for step in GRID] for lr in log_lr]
+        losses = _final_losses(setting, quick, seeds, plans)
         log_lr += np.array([best_step(np.log(row)) for row in losses])
         regret = np.minimum(np.log(losses) - np.log(losses).min(axis=1, keepdims=True), WORST)
 
@@ -82,9 +84,9 @@ class SearchUnit:
         chosen[:, 0] = 1.0
         steered = [row for row, config in enumerate(configs) if config.curriculum and self.buckets]
         if steered and len(choices) > 1:
-            plans = [[(log_lr[row], choice) for choice in choices] for row in steered]
+            plans = [[Plan(Linear(), 10.0 ** log_lr[row], choice) for choice in choices] for row in steered]
             some = [tasks[row].with_decisions(DECISIONS) for row in steered]
-            losses = _losses(setting, some, [seeds[row] for row in steered], plans)
+            losses = _final_losses(setting, some, [seeds[row] for row in steered], plans)
             behind = np.log(losses) - np.log(losses).min(axis=1, keepdims=True)
             likely = np.exp(-behind / SHARPNESS)
             chosen[steered] = likely / likely.sum(axis=1, keepdims=True)
@@ -107,37 +109,8 @@ def best_step(log_losses: Array) -> float:
     return float(GRID[lowest] + shift * (GRID[1] - GRID[0]))
 
 
-def _losses(
-    setting: Setting,
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    plans: Sequence[Sequence[tuple[float, Curriculum | None]]],
+def _final_losses(
+    setting: Setting, tasks: Sequence[Task], seeds: Sequence[int], plans: Sequence[Sequence[Plan]]
 ) -> Array:
-    """(n, P) final validation losses of each task's runs, one for each of its plans: (log10 lr, curriculum)."""
-    rows = [(task, seed, plan) for task, seed, mine in zip(tasks, seeds, plans, strict=True) for plan in mine]
-    population = setting.population([task for task, _, _ in rows])
-    population.reset([seed for _, seed, _ in rows])
-    factors = np.array([10.0**log_lr / task.config.base_lr for task, _, (log_lr, _) in rows])
-    losses = drive(population, _Plans(factors, [curriculum for _, _, (_, curriculum) in rows]))
-    return np.clip(losses, 1e-12, 1e12).reshape(len(plans), -1)
-
-
-@dataclass(frozen=True)
-class _Plans:
-    """Linear decay from a factor of the base learning rate, with a curriculum or none, run by run."""
-
-    factors: Array
-    curricula: Sequence[Curriculum | None]
-
-    reads = frozenset[str]()
-
-    def init(self, spec: RunSpec) -> State:
-        return {}
-
-    def decide(self, state: State, window: Window) -> tuple[State, Decision]:
-        weights = window.spec.bucket_shares.copy()
-        for row, curriculum in enumerate(self.curricula):
-            if curriculum is not None:
-                likely = weights[row] * np.exp(curriculum.logits(window.progress[row]))
-                weights[row] = likely / likely.sum()
-        return state, Decision(self.factors[:, None] * (1.0 - window.progress_ahead()), weights)
+    """(n, P) of `run_plans`, in a range whose logarithms are finite."""
+    return np.clip(run_plans(setting, tasks, seeds, plans)[1], 1e-12, 1e12)

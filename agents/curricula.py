@@ -1,4 +1,4 @@
-"""Fixed curricula, from which a search picks what a policy then imitates."""
+"""Fixed curricula, among which a search finds what a policy then imitates."""
 
 from __future__ import annotations
 
