@@ -13,8 +13,8 @@ QUICK = TrainConfig(
     tasks=TaskSettings(family="quick"),
     warm_start=WarmStart(groups=24, group_tasks=16, rounds=3, copies=2),
     rollouts=RolloutPlan(units=4, slots=32, repeats=4),
-    ppo=PPOSettings(iterations=4),
-    evaluation=EvaluationSettings(every=2, groups=16, group_tasks=4),
+    ppo=PPOSettings(iterations=14),
+    evaluation=EvaluationSettings(every=7, groups=16, group_tasks=4),
 )
 """A few minutes on two cores: learning rate and curriculum of small MLPs in short runs."""
 
