@@ -30,7 +30,7 @@ def main(out: Path, kills: int) -> int:
             if killed < kills:
                 # Processor time, so that a busy machine makes no difference. The signal ends the process there and
                 # then, as SIGKILL does.
-                signal.setitimer(signal.ITIMER_PROF, rng.uniform(0.05, 0.7))
+                signal.setitimer(signal.ITIMER_PROF, rng.uniform(0.05, 0.35))
             train(SMALL, out, tasks=TINY, resume=resume)
             os._exit(0)
         rng.random()  # as the child did
