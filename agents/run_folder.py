@@ -66,8 +66,9 @@ class RunFolder:
             raise _check.ArgumentError(
                 f"{stored} is damaged ({error}): start afresh in another folder."
             ) from error
-        for unfinished in out.glob(".*.*.*"):  # by `write_atomically`, when the run was killed
-            unfinished.unlink()
+        for file in (folder.checkpoint, folder.policy, stored):
+            for unfinished in out.glob(f".{file.name}.*"):  # by `write_atomically`, when the run was killed
+                unfinished.unlink()
         before.pop("made_with", None)
         _check_same(out, _flat(before), _flat(settings))
         return folder

@@ -74,8 +74,8 @@ def train(
 ) -> Policy:
     """Train a policy, and return the best one evaluated.
 
-    `out` receives `config.json`, `checkpoint.pt` (after every iteration), `policy.safetensors` (whenever an
-    evaluation is the best so far) and TensorBoard scalars in `tensorboard/`.
+    `out` receives `config.json`, `checkpoint.pt` (after every stage, round and iteration), `policy.safetensors`
+    (whenever an evaluation is the best so far) and TensorBoard scalars in `tensorboard/`.
 
     Args:
         config: what to do.
@@ -141,8 +141,7 @@ class _Training:
         if not state.tuned:
             state.tuned = self._jobs("tuning tasks", warm.searches(self.config.seed))
             self._save()
-        while len(state.lessons) < warm.rounds:
-            number = len(state.lessons)
+        for number in range(len(state.lessons), warm.rounds):
             units = warm.lessons(self.config.seed, number, state.tuned, self.config.ppo.gamma)
             found = self._jobs(f"imitation {number + 1}/{warm.rounds}", units, self.model.weights())
             state.lessons.append(Lesson.join(found))
@@ -160,8 +159,6 @@ class _Training:
                 self._evaluate()
             self.model.logger.dump(number)
             self._save()
-            if state.warm:
-                break
 
     def _learn(self) -> None:
         """An iteration of PPO, with an evaluation if one is due."""

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -98,8 +97,3 @@ def table(found: Comparison, rows: dict[tuple[str, str], Difference]) -> Table:
         )  # fmt: skip
         before = against
     return shown
-
-
-def mean_difference(found: Comparison) -> float:
-    """Of the policy to linear decay tuned per task."""
-    return float(np.mean(found.outcome.scores - found.baselines.tuned_linear))

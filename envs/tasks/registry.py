@@ -48,7 +48,7 @@ def broad(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 def short(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """The families of `broad` in runs of 60 to 300 steps (sequence models to 120) of batches of 64 at most.
 
-    A policy learns about all of them within an hour on two cores.
+    What the default preset trains on: a search or a rollout takes seconds, where `broad` can take minutes.
     """
     families = [
         family(
