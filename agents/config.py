@@ -58,11 +58,11 @@ class PPOSettings:
     learning_rate: float = 5e-4
     decay: bool = True
     epochs: int = 6
-    minibatch: int = 400
+    minibatch: int = 1600
     target_kl: float = 0.03
-    gae_lambda: float = 0.9
+    gae_lambda: float = 0.98
     gamma: float = 1.0
-    initial_log_std: float = -1.6
+    initial_log_std: float = -2.0
     privileged: bool = True
     relative: bool = True
 

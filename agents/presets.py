@@ -11,19 +11,19 @@ from rlsched.agents.ppo import RolloutPlan
 
 QUICK = TrainConfig(
     tasks=TaskSettings(family="quick"),
-    warm_start=WarmStart(groups=24, group_tasks=16, rounds=3, copies=2),
-    rollouts=RolloutPlan(units=4, slots=32, repeats=4),
-    ppo=PPOSettings(iterations=14),
-    evaluation=EvaluationSettings(every=7, groups=16, group_tasks=4),
+    warm_start=WarmStart(groups=30, group_tasks=8, rounds=4),
+    rollouts=RolloutPlan(units=4, slots=32, repeats=2),
+    ppo=PPOSettings(iterations=4),
+    evaluation=EvaluationSettings(every=4, groups=16, group_tasks=4),
 )
 """A few minutes on two cores: learning rate and curriculum of small MLPs in short runs."""
 
 DEFAULT = TrainConfig(
     tasks=TaskSettings(family="short"),
-    warm_start=WarmStart(groups=120, group_tasks=8, rounds=5, copies=4),
-    rollouts=RolloutPlan(units=8, slots=32, repeats=4),
-    ppo=PPOSettings(iterations=40),
-    evaluation=EvaluationSettings(every=5, groups=32, group_tasks=4),
+    warm_start=WarmStart(groups=110, group_tasks=8, rounds=8),
+    rollouts=RolloutPlan(units=8, slots=32, repeats=2),
+    ppo=PPOSettings(iterations=30),
+    evaluation=EvaluationSettings(every=10, groups=64, group_tasks=4),
 )
 """Learning rate and curriculum over tasks of every family. Meant for an hour on two cores; not measured."""
 

@@ -136,26 +136,28 @@ class _Training:
         self._save()
 
     def _warm_up(self) -> None:
-        """Tune tasks, then imitate in rounds of lessons."""
-        warm, state = self.config.warm_start, self.state
-        if not state.tuned:
-            state.tuned = self._jobs("tuning tasks", warm.searches(self.config.seed))
-            self._save()
+        """In rounds: tune tasks, have lessons on them, and imitate."""
+        warm, state, seed = self.config.warm_start, self.state, self.config.seed
         for number in range(len(state.lessons), warm.rounds):
-            units = warm.lessons(self.config.seed, number, state.tuned, self.config.ppo.gamma)
-            found = self._jobs(f"imitation {number + 1}/{warm.rounds}", units, self.model.weights())
+            of = f"{number + 1}/{warm.rounds}"
+            if not state.tuned:
+                state.tuned = self._jobs(f"tuning tasks {of}", warm.searches(seed, number))
+                self._save()
+            units = warm.lessons(seed, number, state.tuned, self.config.ppo.gamma)
+            found = self._jobs(f"imitation {of}", units, self.model.weights())
+            state.tuned = []
             state.lessons.append(Lesson.join(found))
             errors = fit(
                 self.model.policy,
                 state.lessons,
                 warm,
                 self.config.action,
-                np.random.default_rng([self.config.seed, number]),
+                np.random.default_rng([seed, number]),
             )
             for name, value in errors.items():
                 self.model.logger.record(f"imitation/{name}", value)
             if number + 1 == warm.rounds:
-                state.warm, state.tuned, state.lessons = True, [], []
+                state.warm, state.lessons = True, []
                 self._evaluate()
             self.model.logger.dump(number)
             self._save()

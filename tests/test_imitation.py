@@ -183,17 +183,17 @@ def test_a_lesson_and_a_search_depend_on_nothing_but_themselves():
             np.testing.assert_array_equal(value, getattr(theirs, name))
 
 
-def test_lessons_of_a_round_are_of_all_tuned_tasks_and_taught_ever_more_rarely():
+def test_every_round_has_tasks_of_its_own_and_is_taught_ever_more_rarely():
     warm = WarmStart(groups=3, group_tasks=2, rounds=4, copies=5)
-    searches = warm.searches(0)
-    assert [(unit.tasks, unit.buckets) for unit in searches] == [(2, True)] * 3
-    tuned = [make_group(2, seed=unit.seed) for unit in searches]
-    rounds = [warm.lessons(0, number, tuned) for number in range(4)]
+    searches = [warm.searches(0, number) for number in range(4)]
+    assert [(unit.tasks, unit.buckets) for unit in searches[1]] == [(2, True)] * 3
+    tuned = [[make_group(2, seed=unit.seed) for unit in units] for units in searches]
+    rounds = [warm.lessons(0, number, groups) for number, groups in enumerate(tuned)]
     assert [units[0].taught for units in rounds] == [1.0, 0.5, 0.25, 0.0]
-    assert [unit.group for unit in rounds[1]] == tuned
-    seeds = [unit.seed for unit in searches] + [unit.seed for units in rounds for unit in units]
-    assert len(set(seeds)) == 3 + 12
-    assert WarmStart(groups=1, rounds=1).lessons(0, 0, tuned)[0].taught == 1.0
+    assert [[unit.group for unit in units] for units in rounds] == tuned
+    seeds = [unit.seed for units in searches + rounds for unit in units]
+    assert len(set(seeds)) == 12 + 12
+    assert WarmStart(groups=1, rounds=1).lessons(0, 0, tuned[0])[0].taught == 1.0
 
 
 # Fitting

@@ -384,9 +384,9 @@ def test_nothing_that_is_evaluated_on_is_ever_trained_on(tmp_path, monkeypatch):
     assert evaluated == set(evaluation_seeds(0, 2))
     assert all(seed % 2 == 1 for seed in evaluated)
     assert all(seed % 2 == 0 for seed in trained)
-    # Two pairs of peers in each of two units of three iterations, two searches, lessons on each in two rounds. A
-    # lesson draws its tasks anew from the seed of their search.
-    assert len(trained) == 2 * 2 * 3 + 2 + 2 * 2
+    # Two pairs of peers in each of two units of three iterations; in each of two rounds two searches, and lessons
+    # on each. A lesson draws its tasks anew from the seed of their search.
+    assert len(trained) == 2 * 2 * 3 + 2 * 2 + 2 * 2
     assert tasks.data[True]
     assert tasks.data[False]
     assert not tasks.data[True] & tasks.data[False]

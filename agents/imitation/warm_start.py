@@ -17,18 +17,21 @@ from rlsched.agents.rollouts import unit_seed
 from rlsched.contract import Array
 
 # Beyond any iteration of PPO, so that no unit of the two shares a seed.
-_SEARCH, _LESSONS = 2**30, 2**30 + 1
+_SEARCHES, _LESSONS = 2**30, 2**31
 
 
 @dataclass(frozen=True)
 class WarmStart:
     """Settings of the imitation.
 
+    Every round has tasks of its own: what a policy learns from a search it learns in a few episodes, and then
+    other tasks teach it more than more episodes do.
+
     Attributes:
-        groups: of tasks that are tuned, each computed together; 0 for no warm start.
+        groups: of tasks that are tuned in each round, each computed together; 0 for no warm start.
         group_tasks: tasks in each.
-        rounds: of lessons on all tuned tasks, after each of which the policy is fitted to all lessons so far.
-        copies: episodes of each tuned task in a round.
+        rounds: of new tasks and lessons on them, after each of which the policy is fitted to all lessons so far.
+        copies: episodes of each tuned task.
         buckets: whether curricula are searched for and imitated too, or the natural mixture.
         epochs: passes over the lessons in a fit.
         minibatch: states per gradient step.
@@ -40,11 +43,11 @@ class WarmStart:
     groups: int = 32
     group_tasks: int = 8
     rounds: int = 4
-    copies: int = 4
+    copies: int = 2
     buckets: bool = True
-    epochs: int = 8
-    minibatch: int = 512
-    learning_rate: float = 2e-3
+    epochs: int = 3
+    minibatch: int = 1024
+    learning_rate: float = 3e-3
     regret: float = 1.0
     distance: float = 0.2
 
@@ -55,15 +58,18 @@ class WarmStart:
         for name in ("learning_rate", "regret", "distance"):
             _check.real(name, getattr(self, name), 0.0, 1000.0)
 
-    def searches(self, seed: int) -> list[SearchUnit]:
-        """The units that tune tasks, in a training of `seed`."""
+    def searches(self, seed: int, number: int) -> list[SearchUnit]:
+        """The units that tune the tasks of round `number`, in a training of `seed`."""
         return [
-            SearchUnit(unit_seed(seed, _SEARCH, index), self.group_tasks, self.buckets)
+            SearchUnit(unit_seed(seed, _SEARCHES + number, index), self.group_tasks, self.buckets)
             for index in range(self.groups)
         ]
 
     def lessons(self, seed: int, number: int, tuned: list[TunedGroup], gamma: float = 1.0) -> list[LessonUnit]:
-        """The units of round `number`. The teacher acts in all episodes of the first, then ever more rarely."""
+        """The units that teach the tasks `tuned` for round `number`.
+
+        The teacher acts in all episodes of the first, then ever more rarely.
+        """
         return [
             LessonUnit(
                 unit_seed(seed, _LESSONS + number, index),
