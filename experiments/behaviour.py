@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from rlsched.agents import TrainConfig
-from rlsched.agents.evaluation import EvaluationUnit, Trajectory, evaluation_seeds, join_outcomes
+from rlsched.agents.evaluation import (
+    FLAWLESS,
+    FLAWS,
+    EvaluationUnit,
+    Trajectory,
+    Which,
+    evaluation_seeds,
+    join_outcomes,
+)
 from rlsched.agents.rollouts import Setting
 from rlsched.contract import Array
-from rlsched.envs.tasks import DataConfig, Natural, TaskConfig, TaskFamily
+from rlsched.envs.tasks import Natural, TaskConfig, TaskFamily
 from rlsched.policy import Policy, PolicyInterface
 
 GROUPS, GROUP_TASKS = 16, 8
@@ -21,17 +28,6 @@ PROGRESS = np.linspace(0.0, 0.98, 50)
 """Where behaviours are compared. At 1 the learning rate of linear decay is 0."""
 MISJUDGED = 5.0
 """A base learning rate is about right if it is within this factor of the family's sensible one."""
-
-FLAWS: Mapping[str, Callable[[DataConfig], bool]] = MappingProxyType(
-    {
-        "noisy labels": lambda config: config.label_noise > 0,
-        "imbalanced": lambda config: config.imbalance < 1,
-        "duplicates": lambda config: config.duplicates > 0,
-        "domains": lambda config: config.domain_skew > 0,
-        "drift": lambda config: config.drift > 0,
-    }
-)
-"""What can be the matter with a task; see docs/tasks.md."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +48,8 @@ class Behaviour:
 
     def kinds(self) -> dict[str, Array]:
         """Name -> (n,) which tasks are of a kind; a task with two flaws is of two kinds."""
-        found = {"all tasks": np.ones(len(self.configs), dtype=bool)}
-        data = [config if isinstance(config, DataConfig) else None for config in self.configs]
-        flaws = {
-            name: np.array([config is not None and has(config) for config in data]) for name, has in FLAWS.items()
-        }
-        known = np.array([config is not None for config in data])
-        return found | {"clean": known & ~np.any(list(flaws.values()), axis=0)} | flaws
+        which: dict[str, Which] = {"all tasks": lambda config: True, "clean": FLAWLESS, **FLAWS}
+        return {name: np.array([belongs(config) for config in self.configs]) for name, belongs in which.items()}
 
     def misjudgements(self) -> dict[str, Array]:
         """Name -> (n,) which base learning rates are too low, about right, too high."""

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from rlsched.agents import TaskSettings, TrainConfig
-from rlsched.agents.evaluation import Trajectory
+from rlsched.agents.evaluation import FLAWS, Trajectory
 from rlsched.envs.tasks import Digits, TaskConfig, quick
 from rlsched.experiments import behaviour as behaviour_module
 from rlsched.experiments import pictures
-from rlsched.experiments.behaviour import FLAWS, PROGRESS, Behaviour, observe, sample
+from rlsched.experiments.behaviour import PROGRESS, Behaviour, observe, sample
 from rlsched.experiments.learning_curve import LearningCurve, read_learning_curve
 from rlsched.experiments.plots import plot_behaviour, plot_learning_curve
 from rlsched.experiments.plots.style import bucket_label

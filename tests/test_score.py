@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from rlsched.agents import TrainConfig
-from rlsched.agents.evaluation import Baselines, Comparison, Difference, Outcome, kinds
-from rlsched.agents.evaluation.comparison import Which
+from rlsched.agents.evaluation import FLAWS, Baselines, Comparison, Difference, Outcome, Which, kinds
 from rlsched.agents.presets import QUICK
 from rlsched.agents.rollouts import InProcess
-from rlsched.envs.tasks import Digits, Tabular
+from rlsched.envs.tasks import Digits, Tabular, TaskConfig
 from rlsched.experiments import cli
 from rlsched.experiments.ablations.study import Study, markdown, rows
 from rlsched.experiments.ablations.variants import VARIANTS, WHOLE
@@ -26,9 +25,15 @@ def comparison(scores, tuned, configs, per_group=2) -> Comparison:
     return Comparison(Outcome(configs, np.array(scores, dtype=float), []), baselines, np.arange(n) // per_group)
 
 
+def plain(config, **changes):
+    """The task without flaws, but for `changes`."""
+    clean = {"label_noise": 0.0, "imbalance": 1.0, "duplicates": 0.0, "domain_skew": 0.0, "drift": 0.0}
+    return dataclasses.replace(config, bucket_by="difficulty", **clean | changes)
+
+
 def noisy(count, label_noise=0.3):
     rng = np.random.default_rng(0)
-    return [dataclasses.replace(Digits().sample(rng), label_noise=label_noise) for _ in range(count)]
+    return [plain(Digits().sample(rng), label_noise=label_noise) for _ in range(count)]
 
 
 def over(found: Comparison, scores, which: Which = lambda config: True) -> Difference:
@@ -55,19 +60,39 @@ def test_the_interval_is_over_groups_because_their_tasks_are_alike():
     assert narrow < 0.5 * width
 
 
-def test_kinds_tell_noise_and_families_apart():
+def test_kinds_tell_flaws_and_families_apart():
     rng = np.random.default_rng(0)
-    configs = [*noisy(2), *noisy(2, 0.0), dataclasses.replace(Tabular().sample(rng), label_noise=0.0)]
-    found = comparison([1.0, 1.0, 2.0, 2.0, 3.0], np.zeros(5), configs)
-    means = {kind: over(found, np.zeros(5), which).mean for kind, which in kinds(configs).items()}
+    drifting = plain(Tabular().sample(rng), drift=0.5)
+    silent = TaskConfig(data_seed=0, num_steps=50, num_decisions=5, batch_size=8, optimizer="adam", base_lr=0.1)
+    configs = [*noisy(2), *noisy(2, 0.0), drifting, silent]
+    found = comparison([1.0, 1.0, 2.0, 2.0, 3.0, 9.0], np.zeros(6), configs)
+    means = {kind: over(found, np.zeros(6), which).mean for kind, which in kinds(configs).items()}
     assert means == {
-        "all": pytest.approx(1.8),
+        "all": 3.0,
         "clean labels": pytest.approx(7 / 3),
+        "no flaw": 2.0,
         "noisy labels": 1.0,
+        "drift": 3.0,
         "Digits": 1.5,
         "Tabular": 3.0,
+        "Task": 9.0,
     }
-    assert found.over(np.zeros(5), lambda config: False) is None
+    assert found.over(np.zeros(6), lambda config: False) is None
+
+
+@pytest.mark.parametrize(
+    ("flaw", "setting"),
+    [
+        ("noisy labels", {"label_noise": 0.1}),
+        ("imbalanced", {"imbalance": 0.2}),
+        ("duplicates", {"duplicates": 0.1}),
+        ("domains", {"domain_skew": 1.0}),
+        ("drift", {"drift": 0.5}),
+    ],
+)
+def test_each_flaw_is_told_by_its_setting(flaw, setting):
+    config = plain(Digits().sample(np.random.default_rng(0)), **setting)
+    assert [name for name, has in FLAWS.items() if has(config)] == [flaw]
 
 
 def test_score_says_how_a_policy_does(tmp_path, capsys):

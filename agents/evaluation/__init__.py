@@ -1,7 +1,8 @@
 """Evaluation on tasks that nobody trained on, beside what people do without a policy."""
 
 from rlsched.agents.evaluation.baselines import Baselines, BaselineUnit
-from rlsched.agents.evaluation.comparison import Comparison, Difference, kinds
+from rlsched.agents.evaluation.comparison import Comparison, Difference
+from rlsched.agents.evaluation.kinds import FLAWLESS, FLAWS, Which, kinds
 from rlsched.agents.evaluation.outcome import (
     EvaluationUnit,
     Outcome,
@@ -11,6 +12,8 @@ from rlsched.agents.evaluation.outcome import (
 )
 
 __all__ = [
+    "FLAWLESS",
+    "FLAWS",
     "BaselineUnit",
     "Baselines",
     "Comparison",
@@ -18,6 +21,7 @@ __all__ = [
     "EvaluationUnit",
     "Outcome",
     "Trajectory",
+    "Which",
     "evaluation_seeds",
     "join_outcomes",
     "kinds",

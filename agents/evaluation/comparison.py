@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rlsched.agents.evaluation.baselines import Baselines, BaselineUnit
+from rlsched.agents.evaluation.kinds import Which
 from rlsched.agents.evaluation.outcome import EvaluationUnit, Outcome, join_outcomes
 from rlsched.agents.rollouts import Backend, Weights
 from rlsched.contract import Array
-from rlsched.envs.tasks import TaskConfig
-
-Which = Callable[[TaskConfig], bool]
 
 RESAMPLES = 2000
 
@@ -93,21 +90,3 @@ class Comparison:
             worst=float(difference.max()),
             tasks=int(chosen.sum()),
         )
-
-
-def kinds(configs: Sequence[TaskConfig]) -> dict[str, Which]:
-    """What tasks are told apart by: whether labels are noisy, and the family if there are several."""
-    found: dict[str, Which] = {
-        "all": lambda config: True,
-        "clean labels": lambda config: not getattr(config, "label_noise", 0.0),
-        "noisy labels": lambda config: bool(getattr(config, "label_noise", 0.0)),
-    }
-    families = sorted({type(config) for config in configs}, key=lambda kind: kind.__name__)
-    if len(families) > 1:
-        for kind in families:
-            found[kind.__name__.removesuffix("Config")] = functools.partial(_is, kind)
-    return found
-
-
-def _is(kind: type[TaskConfig], config: TaskConfig) -> bool:
-    return type(config) is kind
