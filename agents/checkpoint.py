@@ -24,7 +24,7 @@ class State:
 
     Attributes:
         baselines: of the evaluation tasks, once measured.
-        tuned: the tasks of the present round of the warm start, once searched for.
+        tuned: the tasks of the next round of the warm start, once searched for.
         lessons: one for each round so far; empty again after the warm start.
         warm: whether the warm start is over.
         score: by the latest evaluation, NaN before.

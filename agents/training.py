@@ -136,17 +136,19 @@ class _Training:
         self._save()
 
     def _warm_up(self) -> None:
-        """In rounds: tune tasks, have lessons on them, and imitate."""
+        """Tune tasks, then imitate in rounds of lessons, while the next round's tasks are tuned."""
         warm, state, seed = self.config.warm_start, self.state, self.config.seed
+        if not state.tuned:
+            state.tuned = self._jobs("tuning tasks", warm.searches(seed, 0))
+            self._save()
         for number in range(len(state.lessons), warm.rounds):
-            of = f"{number + 1}/{warm.rounds}"
-            if not state.tuned:
-                state.tuned = self._jobs(f"tuning tasks {of}", warm.searches(seed, number))
-                self._save()
-            units = warm.lessons(seed, number, state.tuned, self.config.ppo.gamma)
-            found = self._jobs(f"imitation {of}", units, self.model.weights())
-            state.tuned = []
-            state.lessons.append(Lesson.join(found))
+            lessons = warm.lessons(seed, number, state.tuned, self.config.ppo.gamma)
+            searches = warm.searches(seed, number + 1) if number + 1 < warm.rounds else []
+            # One list, so that no worker waits between the two; the longer jobs first.
+            stage = f"imitation {number + 1}/{warm.rounds}"
+            found = self._jobs(stage, [*searches, *lessons], self.model.weights())
+            state.tuned = found[: len(searches)]
+            state.lessons.append(Lesson.join(found[len(searches) :]))
             errors = fit(
                 self.model.policy,
                 state.lessons,
