@@ -20,12 +20,12 @@ QUICK = TrainConfig(
 
 DEFAULT = TrainConfig(
     tasks=TaskSettings(family="short"),
-    warm_start=WarmStart(groups=110, group_tasks=8, rounds=8),
+    warm_start=WarmStart(groups=110, group_tasks=8, rounds=7),
     rollouts=RolloutPlan(units=8, slots=32, repeats=2),
-    ppo=PPOSettings(iterations=30),
+    ppo=PPOSettings(iterations=20),
     evaluation=EvaluationSettings(every=10, groups=64, group_tasks=4),
 )
-"""Learning rate and curriculum over tasks of every family. Meant for an hour on two cores; not measured."""
+"""Learning rate and curriculum over tasks of every family. About an hour on two cores."""
 
 LR_ONLY = dataclasses.replace(
     DEFAULT,

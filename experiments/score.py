@@ -55,7 +55,7 @@ def main(
     rows = differences(found)
     Console().print(table(found, rows))
     if json_file is not None:
-        plain = [{"against": a, "tasks": kind, **dataclasses.asdict(row)} for (a, kind), row in rows.items()]
+        plain = [{"against": a, "kind": kind, **dataclasses.asdict(row)} for (a, kind), row in rows.items()]
         write_atomically(json_file, json.dumps(plain, indent=2).encode())
 
 

@@ -103,6 +103,7 @@ def test_score_says_how_a_policy_does(tmp_path, capsys):
     assert "best single default" in capsys.readouterr().out
     rows = json.loads(figures.read_text())
     assert {row["against"] for row in rows} == {"best single default", "tuned linear decay"}
+    assert [row["tasks"] for row in rows if row["kind"] == "all"] == [2, 2]
     assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
     assert cli.main([*command[:-3], "1"]) == 1
     assert "groups must be an integer >= 2, got 1" in capsys.readouterr().err

@@ -100,12 +100,12 @@ class TestSettings:
 
     def test_the_file_changes_the_preset_and_flags_change_both(self, tmp_path, started):
         file = written(
-            tmp_path / "my.toml", "seed = 3\n[ppo]\niterations = 7\nepochs = 2\n[rollouts]\nslots = 8\n"
+            tmp_path / "my.toml", "seed = 3\n[ppo]\niterations = 7\nepochs = 2\n[rollouts]\nslots = 16\n"
         )
         arguments = ("--preset", "quick", "--config", file, "--iterations", "9", "--rollouts.units", "5")
         assert run("--out", tmp_path, *arguments, "--tasks.no-curriculum", "--no-pictures") == 0
         config = started[0][0]
-        assert (config.seed, config.ppo.epochs, config.rollouts.slots) == (3, 2, 8)
+        assert (config.seed, config.ppo.epochs, config.rollouts.slots) == (3, 2, 16)
         assert (config.ppo.iterations, config.rollouts.units, config.tasks.curriculum) == (9, 5, False)
         assert config.tasks.family == "quick"
         assert config.evaluation == QUICK.evaluation
