@@ -93,7 +93,7 @@ def test_the_transformer_does_not_look_ahead():
     ],
 )
 def test_initial_weights_are_spread_as_those_of_torch(layer, fresh):
-    """Uniform within 1 / sqrt(inputs of a unit). `fresh` draws from the global generator: it may only say shapes."""
+    """Uniform within 1 / sqrt(inputs of a unit). `fresh` only says shapes: it draws from the global generator."""
     bound = layer.weight[0].numel() ** -0.5
     for mine, theirs in zip(layer.parameters(), fresh.parameters(), strict=True):
         assert mine.shape == theirs.shape
