@@ -25,7 +25,7 @@ DEFAULT = TrainConfig(
     ppo=PPOSettings(iterations=20),
     evaluation=EvaluationSettings(every=10, groups=64, group_tasks=4),
 )
-"""Learning rate and curriculum over tasks of every family. About an hour on two cores."""
+"""Learning rate and curriculum over tasks of every family. Meant to take less than an hour on two cores."""
 
 LR_ONLY = dataclasses.replace(
     DEFAULT,
