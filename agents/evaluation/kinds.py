@@ -15,6 +15,10 @@ def _data(holds: Callable[[DataConfig], bool]) -> Which:
     return lambda config: isinstance(config, DataConfig) and holds(config)
 
 
+def _of(family: type[TaskConfig]) -> Which:
+    return lambda config: type(config) is family
+
+
 FLAWS: Mapping[str, Which] = MappingProxyType(
     {
         "noisy labels": _data(lambda config: config.label_noise > 0),
@@ -40,5 +44,5 @@ def kinds(configs: Sequence[TaskConfig]) -> dict[str, Which]:
     families = sorted({type(config) for config in configs}, key=lambda kind: kind.__name__)
     if len(families) > 1:
         for family in families:
-            found[family.__name__.removesuffix("Config")] = lambda config, family=family: type(config) is family  # type: ignore[misc]
+            found[family.__name__.removesuffix("Config")] = _of(family)
     return {name: which for name, which in found.items() if any(which(config) for config in configs)}
