@@ -6,14 +6,16 @@ import json
 import numpy as np
 import pytest
 
-from rlsched.agents import TrainConfig
-from rlsched.agents.evaluation import FLAWS, Baselines, Comparison, Difference, Outcome, Which, kinds
+from rlsched.agents import TrainConfig, train
+from rlsched.agents.evaluation import FLAWS, Baselines, BaselineUnit, Comparison, Difference, Outcome, Which, kinds
+from rlsched.agents.imitation import SearchUnit
 from rlsched.agents.presets import QUICK
-from rlsched.agents.rollouts import InProcess
+from rlsched.agents.rollouts import NO_WEIGHTS, InProcess
 from rlsched.envs.tasks import Digits, Tabular, TaskConfig
 from rlsched.experiments import cli
 from rlsched.experiments.ablations.study import Study, markdown, rows
 from rlsched.experiments.ablations.variants import VARIANTS, WHOLE
+from rlsched.policy import Policy
 from tests.families import TINY
 from tests.policies import random_policy
 from tests.trainings import SMALL
@@ -138,3 +140,20 @@ def test_a_study_that_was_stopped_goes_on(tmp_path):
     assert study.run([WHOLE, "no PPO"], 1, InProcess) == found
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert len(json.loads((tmp_path / "ablations.json").read_text())) == 2
+
+
+def test_variants_share_searches_and_baselines(tmp_path):
+    done: list[object] = []
+
+    class Counting(InProcess):
+        def submit(self, jobs, weights=NO_WEIGHTS):
+            done.extend(jobs)
+            return super().submit(jobs, weights)
+
+    Study(tmp_path / "shared", SMALL, TINY, groups=2, group_tasks=1).run([WHOLE, "no PPO"], 1, Counting)
+    shared = [job for job in done if isinstance(job, SearchUnit | BaselineUnit)]
+    assert len(shared) == len(set(shared)) > 0
+    alone = train(VARIANTS["no PPO"](SMALL), tmp_path / "alone", tasks=TINY)
+    beside = Policy.load(next((tmp_path / "shared").glob("02-0/policy.safetensors")))
+    for name, value in alone.tensors.items():
+        np.testing.assert_array_equal(beside.tensors[name], value)

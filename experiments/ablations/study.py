@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from rlsched.agents.evaluation import Baselines, Comparison, EvaluationUnit, eva
 from rlsched.agents.rollouts import Backend, Setting
 from rlsched.contract import Array
 from rlsched.envs.tasks import TaskFamily
+from rlsched.experiments.ablations.shared import Results, SharedResults
 from rlsched.experiments.ablations.variants import VARIANTS, WHOLE
 from rlsched.experiments.train import train_with_bar
 from rlsched.policy import Policy, PolicyInterface
@@ -73,8 +75,11 @@ class Study:
         scores: dict[str, list[Array]] = {}
         baselines: Baselines | None = None
         for seed in range(seeds):
+            # Variants of one seed tune the same tasks, most of what a training costs.
+            known: Results = {}
+            shared = functools.partial(_shared, backend, known)
             for variant in variants:
-                policy = self._train(variant, seed, backend)
+                policy = self._train(variant, seed, shared)
                 with backend(setting) as workers:
                     found = Comparison.measure(workers, dict(policy.tensors), units, baselines)
                 baselines = found.baselines
@@ -94,6 +99,10 @@ class Study:
     def _write(self, found: list[Row]) -> None:
         plain = [dataclasses.asdict(row) for row in found]
         write_atomically(self.out / "ablations.json", json.dumps(plain, indent=2).encode())
+
+
+def _shared(make: MakeBackend, known: Results, setting: Setting) -> SharedResults:
+    return SharedResults(make(setting), known)
 
 
 def rows(scores: dict[str, list[Array]], baselines: Baselines) -> list[Row]:
