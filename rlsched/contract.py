@@ -172,6 +172,7 @@ class Window:
         bucket_loss: (R, K) mean loss of the examples drawn from each bucket.
         validation_loss: (R,) the latest validation loss reported in the window.
         nonfinite: (R,) steps of the window whose loss was not finite.
+        alarm: (R,) whether the host ended the window early because a loss was not finite or had exploded.
     """
 
     spec: RunSpec
@@ -187,6 +188,7 @@ class Window:
     bucket_loss: Array
     validation_loss: Array
     nonfinite: Array
+    alarm: Array
 
     @classmethod
     def opening(cls, spec: RunSpec) -> Window:
@@ -195,7 +197,7 @@ class Window:
         zero = np.zeros(spec.num_runs, dtype=np.int64)
         return cls(
             spec, zero, zero, none, none, none, none, none, none, none,
-            np.full(spec.bucket_shares.shape, np.nan), none, zero,
+            np.full(spec.bucket_shares.shape, np.nan), none, zero, np.zeros(spec.num_runs, dtype=bool),
         )  # fmt: skip
 
     def replace(self, **changes: Any) -> Window:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlsched import _check
+from rlsched.alarm import LossAlarm
 from rlsched.contract import Array, Controller, RunSpec
 from rlsched.controllers import Guard
 from rlsched.decisions import Decisions, choose_controller
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from rlsched.sampler import CurriculumSampler
 
 DEFAULT_DECISIONS = 20
+ALARMS = {
+    "non_finite_loss": "is not finite: the learning rate is cut. If the losses stay so, the model is lost: "
+    "restart from a checkpoint with a lower base learning rate.",
+    "exploding_loss": "has been several times as high as usual for some steps: the learning rate is cut, and then "
+    "rises again slowly. If your loss rises for another reason, pass guard=False.",
+}
+"""Kind of alarm -> what it means, and what to do."""
 
 
 class RLScheduler(LRScheduler):
@@ -53,7 +61,8 @@ class RLScheduler(LRScheduler):
         num_decisions: how often it decides, in [1, num_steps - 1]; by default 20, or fewer in a run that
             is shorter than that.
         batch_size: examples per optimizer step, at least 1, if you know it; with a sampler it is known.
-        guard: wrap the controller in a `Guard`, unless it is one: back off at once when a loss is not finite.
+        guard: wrap the controller in a `Guard`, unless it is one: back off at once when a loss is not finite or
+            explodes.
         on_event: called with each `Event`; by default the first of each kind are Python warnings. All are kept in
             `events`.
 
@@ -187,7 +196,7 @@ class RLScheduler(LRScheduler):
         self.last_epoch += 1
         if self.last_epoch <= self.num_steps:
             self._monitor.record(losses, ids)
-            self._advance(diverging=not finite)
+            self._advance(self._alarm.check(losses) if self._guarded else None)
         elif self.last_epoch == self.num_steps + 1:
             self._emit(
                 "past_end",
@@ -224,7 +233,7 @@ class RLScheduler(LRScheduler):
             "num_steps": self.num_steps,
             "num_decisions": self.num_decisions,
             "batch_size": self.batch_size,
-            "diverging": self._diverging,
+            "alarm": self._alarm.state_dict(),
             "monitor": self._monitor.state_dict(),
             "events": [[event.step, event.kind, event.message] for event in self.events],
             **to_tensors(self._decisions.state_dict()),
@@ -251,7 +260,7 @@ class RLScheduler(LRScheduler):
             setattr(self, name, state_dict[name])
         self.base_lrs = list(state_dict["base_lrs"])
         self._spec = self._make_spec()
-        self._diverging = state_dict["diverging"]
+        self._alarm.load_state_dict(state_dict["alarm"])
         self._monitor.load_state_dict(state_dict["monitor"])
         self._log.events = [Event(*event) for event in state_dict["events"]]
         self._apply()
@@ -271,25 +280,20 @@ class RLScheduler(LRScheduler):
     def _restart(self) -> None:
         """Begin the run: the opening."""
         self._spec = self._make_spec()
-        self._diverging = False
+        self._alarm = LossAlarm()
         self._decisions.begin(self._spec, self._floats())
         self._begin_window()
         self._apply()
 
-    def _advance(self, diverging: bool) -> None:
-        """Decide if the window is over, or at once, within it, at the first loss that is not finite."""
+    def _advance(self, alarm: str | None) -> None:
+        """Decide if the window is over, or at once, within it, at an alarm."""
         ended = self.last_epoch >= self._decisions.window_end
-        struck = diverging and not self._diverging and self._guarded
-        self._diverging = diverging
-        if struck:
-            self._emit(
-                "non_finite_loss",
-                f"the loss at step {self.last_epoch} is not finite: the learning rate is cut. If the losses stay "
-                "so, the model is lost: restart from a checkpoint with a lower base learning rate.",
-            )
-        if ended or struck:
+        if alarm is not None:
+            self._emit(alarm, f"the loss at step {self.last_epoch} {ALARMS[alarm]}")
+        if ended or alarm is not None:
             self._decisions.index += int(ended)
             window = self._monitor.close(self._spec, self._decisions.index)
+            window = window.replace(alarm=np.array([alarm is not None]))
             if self._sampler is not None:
                 # Not at the first decisions: who measures probes may begin a little later.
                 late = self._decisions.index >= 4 and "bucket_loss" in self._reads
@@ -303,7 +307,8 @@ class RLScheduler(LRScheduler):
                 self._sampler.refresh()
             self._decisions.decide(window, self._floats())
             self._begin_window()
-            if self._guarded and window.nonfinite[0] and np.isfinite(window.validation_loss[0]):
+            hidden = self._guarded and (window.alarm[0] or window.nonfinite[0])
+            if hidden and np.isfinite(window.validation_loss[0]):
                 # The guard keeps such a window from the policy, but not what the user reported in it.
                 self._monitor.report_validation(float(window.validation_loss[0]))
 

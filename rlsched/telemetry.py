@@ -65,6 +65,7 @@ def summarise(
         bucket_loss=bucket_loss,
         validation_loss=validation_loss,
         nonfinite=nonfinite,
+        alarm=np.zeros(spec.num_runs, dtype=bool),
     )
 
 

@@ -59,6 +59,30 @@ def test_the_guard_backs_off_compounds_and_recovers():
     assert [d.lr_scale[0, 0] for _, d in decisions] == pytest.approx([1, 1, 0.1, 0.01, 0.1, 1, 1])
 
 
+def test_a_rate_that_failed_is_approached_slowly():
+    decisions = run_through(Guard(Constant(), backoff=0.9), [1.0, np.inf, 1.0, 1.0, 1.0])
+    assert [d.lr_scale[0, 0] for _, d in decisions] == pytest.approx([1, 1, 0.5, 1, 1, 1])
+    decisions = run_through(Guard(Constant(), backoff=0.9), [1.0, np.inf, np.inf, np.inf, 1.0, 1.0, 1.0])
+    assert [d.lr_scale[0, 0] for _, d in decisions] == pytest.approx([1, 1, 0.5, 0.25, 0.125, 0.25, 0.5, 1])
+
+
+def test_the_guard_bounds_the_learning_rate():
+    decisions = run_through(Guard(Linear(), min_lr_scale=0.25, max_lr_scale=0.5), [1.0] * 10)
+    for window, decision in decisions:
+        expected = np.clip(1.0 - window.progress_ahead(), 0.25, 0.5)
+        np.testing.assert_allclose(decision.lr_scale, expected)
+    with pytest.raises(ValueError, match="max_lr_scale must be a finite number in"):
+        Guard(Linear(), min_lr_scale=2.0, max_lr_scale=1.0)
+
+
+def test_an_alarm_counts_as_a_failure():
+    guard = Guard(Constant())
+    state = guard.init(RUN)
+    *_, last = windows([1.0])
+    _, decision = guard.decide(state, last.replace(alarm=np.array([True])))
+    assert decision.lr_scale[0, 0] == pytest.approx(0.1)
+
+
 def test_the_guard_continues_the_last_schedule_from_where_it_is():
     guard = Guard(Linear())
     state, _ = guard.decide(guard.init(RUN), next(iter(windows([]))))

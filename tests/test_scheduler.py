@@ -222,6 +222,33 @@ def test_a_loss_that_stays_non_finite_is_reported_once_and_the_cut_has_a_limit()
             assert optimizer.param_groups[0]["lr"] == 0.05
 
 
+def test_an_exploding_loss_cuts_the_rate_at_once_and_is_recovered_from():
+    _, optimizer = start()
+    events: list[Event] = []
+    scheduler = RLScheduler(optimizer, 200, controller=Constant(), num_decisions=10, on_event=events.append)
+    rates = []
+    for step in range(200):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(50.0 if 100 <= step < 110 else 1.0)
+    ((kind, step),) = [(event.kind, event.step) for event in events]
+    assert kind == "exploding_loss"
+    assert 100 < step < 110
+    assert rates[step - 1] == 0.05
+    assert rates[step] == pytest.approx(0.005)
+    assert rates[-1] == pytest.approx(0.05)
+
+
+def test_without_a_guard_nothing_is_cut():
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 40, controller=Constant(), guard=False)
+    for step in range(40):
+        optimizer.step()
+        scheduler.step(math.nan if step == 5 else 50.0 if step > 20 else 1.0)
+    assert scheduler.events == []
+    np.testing.assert_array_equal(scheduler.history()["lr_scale"], 1.0)
+
+
 def test_a_guard_of_ones_own_is_not_wrapped_again():
     _, optimizer = start()
     scheduler = RLScheduler(optimizer, 40, controller=Guard(Constant(), backoff=0.5), on_event=lambda event: None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlsched.agents.evaluation import BaselineUnit
 from rlsched.agents.imitation import SearchUnit
 from rlsched.agents.rollouts import NO_WEIGHTS, Backend, Job, Pending, Weights
 
-Results = dict[Hashable, Any]
+Results = dict[Any, Any]
 """What jobs gave that depend on nothing but themselves and the setting, by the job."""
 
 

@@ -11,28 +11,37 @@ from rlsched.contract import Array, Controller, Decision, RunSpec, State, Window
 
 MAX_LEVEL = 3
 """Back-offs that compound at most."""
+REGAIN = 2.0
+"""Factor by which a learning rate that failed is approached again, per window."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Backs off when a loss is not finite, and recovers.
+    """Bounds the learning rate, and backs off when a loss is not finite or explodes, and recovers.
 
-    After a window with a non-finite loss the learning rate is that of the wrapped controller's last decision
-    times `backoff`, compounded up to three times if it happens again; the wrapped controller does not see such
-    a window. Each window of finite losses then takes back one such factor. Hosts end a window at once on its
-    first non-finite loss after a finite one.
+    After a window with such a loss the learning rate is that of the wrapped controller's last decision times
+    `backoff`, compounded up to three times if it happens again; the wrapped controller does not see such a
+    window. Each sound window then takes back one such factor. But the learning rate that failed is approached
+    slowly: it may be half as high at first, and in each sound window `REGAIN` times as high as before.
+    Hosts end a window at once when a loss fails (`Window.alarm`, see `alarm.LossAlarm`).
 
     Attributes:
         controller: the controller that is guarded.
         backoff: factor on the learning rate, in [1e-6, 0.99].
+        min_lr_scale: least multiple of the base learning rate, at least 0; a back-off goes below it.
+        max_lr_scale: largest multiple of the base learning rate, at least `min_lr_scale`.
     """
 
     controller: Controller
     backoff: float = 0.1
+    min_lr_scale: float = 0.0
+    max_lr_scale: float = 1000.0
 
     def __post_init__(self) -> None:
         check_controller("controller", self.controller)
         _check.real("backoff", self.backoff, 1e-6, 0.99)
+        _check.real("min_lr_scale", self.min_lr_scale, 0.0, 1e6)
+        _check.real("max_lr_scale", self.max_lr_scale, self.min_lr_scale, 1e6)
 
     @property
     def reads(self) -> frozenset[str]:
@@ -42,13 +51,14 @@ class Guard:
         return {
             "controller": self.controller.init(spec),
             "level": np.zeros(spec.num_runs),
+            "ceiling": np.full(spec.num_runs, np.inf),
             "start": np.zeros(spec.num_runs, dtype=np.int64),
             "lr_scale": np.ones((spec.num_runs, 1)),
             "bucket_weights": spec.bucket_shares,
         }
 
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
-        hit = window.nonfinite > 0
+        hit = window.alarm | (window.nonfinite > 0)
         level = np.where(hit, np.minimum(state["level"] + 1, MAX_LEVEL), np.maximum(state["level"] - 1, 0))
         inner, decision = self.controller.decide(state["controller"], window)
         lr_scale, weights = decision.lr_scale, decision.bucket_weights
@@ -57,14 +67,19 @@ class Guard:
             lr_scale = np.where(hit[:, None], held, lr_scale)
             weights = np.where(hit[:, None], state["bucket_weights"], weights)
             inner = _select(hit, state["controller"], inner)
+        lr_scale = np.clip(lr_scale, self.min_lr_scale, self.max_lr_scale)
+        failed = np.minimum(state["ceiling"], lr_scale[:, 0])
+        ceiling = np.where(hit, 0.5 * failed, REGAIN * state["ceiling"])
         guarded = {
             "controller": inner,
             "level": level,
+            "ceiling": ceiling,
             "start": window.step,
             "lr_scale": lr_scale,
             "bucket_weights": weights,
         }
-        return guarded, Decision(lr_scale * (self.backoff**level)[:, None], weights)
+        backed = np.minimum(lr_scale * (self.backoff**level)[:, None], ceiling[:, None])
+        return guarded, Decision(backed, weights)
 
 
 def _shift(values: Array, offset: Array, width: int) -> Array:
