@@ -60,6 +60,14 @@ class Decisions:
             }
         )
 
+    def end_window(self, step: int) -> None:
+        """Let the window end at `step`, if it would not before."""
+        self.window_end = min(self.window_end, step) if self.window_end > self.window_start else step
+
+    def advance(self, spec: RunSpec, step: int) -> None:
+        """The window ended at `step`; the next decision is the first of `spec` that is not due after it."""
+        self.index = max(1, int((spec.decision_steps[0] <= step).sum()))
+
     def lr_scale(self, step: int) -> float:
         """Multiplier of the base learning rates at `step`; the window's last one beyond its end."""
         return float(self._lr_scale[0, min(step - self.window_start, self._lr_scale.shape[1] - 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class EventLog:
     """Keeps the events of a run and passes each on.
 
     Args:
-        on_event: called with each event; None for Python warnings, at most `MAX_WARNINGS` of a kind.
+        on_event: called with each event; None for Python warnings, at most `MAX_WARNINGS` of a kind, which point
+            at the line outside of rlsched and torch that led to them.
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None) -> None:
@@ -32,10 +34,26 @@ class EventLog:
         self.events: list[Event] = []
         self._on_event = on_event
 
-    def emit(self, event: Event, stacklevel: int = 0) -> None:
-        """Keep `event` and pass it on; a warning points `stacklevel` calls above the caller of this."""
+    def emit(self, step: int, kind: str, message: str, *, once: bool = False) -> None:
+        """Keep an event and pass it on, with `once` only if there was none of its kind yet."""
+        before = sum(other.kind == kind for other in self.events)
+        if once and before:
+            return
+        event = Event(step, kind, message)
         self.events.append(event)
         if self._on_event is not None:
             self._on_event(event)
-        elif sum(other.kind == event.kind for other in self.events) <= MAX_WARNINGS:
-            warnings.warn(event.message, stacklevel=stacklevel + 2)
+        elif before < MAX_WARNINGS:
+            warnings.warn(message, stacklevel=_depth_of_caller())
+
+
+def _depth_of_caller() -> int:
+    """How many calls above this function's caller the user's code is, as `warnings.warn` counts."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+def _is_internal(module: str) -> bool:
+    return module.split(".")[0] in {"rlsched", "torch"}

@@ -30,6 +30,12 @@ def set_rates(optimizer: Optimizer, rates: Sequence[Rate]) -> list[Rate]:
     return [_copy(group["lr"]) for group in optimizer.param_groups]
 
 
+def changed_elsewhere(optimizer: Optimizer, rates: Sequence[Rate]) -> bool:
+    """Whether a group's learning rate is not what was last set."""
+    groups = optimizer.param_groups[: len(rates)]
+    return any(float(group["lr"]) != float(rate) for group, rate in zip(groups, rates, strict=True))
+
+
 def is_adaptive(optimizer: Optimizer) -> bool:
     """Whether the optimizer counts as one of Adam's kind: all but plain (momentum, averaged) SGD do."""
     return not isinstance(optimizer, SGD | ASGD)

@@ -22,7 +22,8 @@ from rlsched.decisions import Decisions, choose_controller
 from rlsched.events import Event, EventLog
 from rlsched.monitor import Monitor
 from rlsched.policy import Policy
-from rlsched.rates import base_rates, is_adaptive, set_rates
+from rlsched.rates import base_rates, changed_elsewhere, is_adaptive, set_rates
+from rlsched.step_watch import StepWatch
 from rlsched.tensors import as_losses, to_arrays, to_tensors
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class RLScheduler(LRScheduler):
         num_decisions: how often it decides, in [1, num_steps - 1]; by default 20, or fewer in a run that
             is shorter than that.
         batch_size: examples per optimizer step, at least 1, if you know it; with a sampler it is known.
+        validate: called without arguments just before each decision; returns the loss on held-out data, in the
+            units of the training loss, or None to say nothing this time. Optional, and worth having: a policy
+            can see overfitting by nothing else. A few hundred examples are enough; `report_validation` does the
+            same at moments of your choice.
         guard: wrap the controller in a `Guard`, unless it is one: back off at once when a loss is not finite or
             explodes.
         on_event: called with each `Event`; by default the first of each kind are Python warnings. All are kept in
@@ -80,6 +85,7 @@ class RLScheduler(LRScheduler):
         controller: Controller | None = None,
         num_decisions: int | None = None,
         batch_size: int | None = None,
+        validate: Callable[[], float | Tensor | None] | None = None,
         guard: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -90,6 +96,9 @@ class RLScheduler(LRScheduler):
             num_decisions = min(DEFAULT_DECISIONS, self.num_steps - 1)
         self.num_decisions = _check.integer("num_decisions", num_decisions, 1, self.num_steps - 1)
         self.batch_size = None if batch_size is None else _check.integer("batch_size", batch_size, 1)
+        if validate is not None and not callable(validate):
+            raise TypeError(f"validate must be callable or None, got {type(validate).__name__}.")
+        self._validate = validate
         self._log = EventLog(on_event)
         chosen = choose_controller(policy, controller)
         chosen = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
@@ -97,14 +106,24 @@ class RLScheduler(LRScheduler):
         self._sampler: CurriculumSampler | None = None
         self._reads = chosen.reads
         self._monitor = Monitor(optimizer, chosen.reads)
+        self._watch = StepWatch(optimizer)
         self._decisions = Decisions(chosen)
         super().__init__(optimizer)
 
     def _initial_step(self) -> None:
         # Called by the base class's constructor, in place of a first `step()`: there is no loss yet.
+        if hasattr(self, "_step_count"):
+            self._update_lr()
         self._step_count = 1
         self.last_epoch = 0
         self._restart()
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        # The base class sets rates by this; here only SequentialLR comes to it.
+        raise TypeError(
+            "an RLScheduler sets the rates of the whole run, its warm-up included, and can be no part of a "
+            "SequentialLR: use it alone."
+        )
 
     def attach(self, sampler: CurriculumSampler) -> None:
         """Let this scheduler set the weights of `sampler`, whose constructor calls this.
@@ -136,6 +155,21 @@ class RLScheduler(LRScheduler):
         if losses is None or losses.size != 1 or not math.isfinite(losses[0]):
             raise ValueError(f"loss must be one finite number, got {loss!r}.")
         self._monitor.report_validation(float(losses[0]))
+
+    def extend(self, num_steps: int) -> None:
+        """Let the run end later than planned: the next step decides anew, for what is now ahead.
+
+        A learning rate that had fallen for the old end rises again, to where the new progress has it.
+
+        Args:
+            num_steps: optimizer steps of the whole run, those done included; more than before.
+        """
+        least, past_end = max(self.num_steps, self.last_epoch) + 1, self.last_epoch > self.num_steps
+        self.num_steps = _check.integer("num_steps", num_steps, least, remedy="A run can be extended, not cut.")
+        self._spec = self._make_spec()
+        if past_end:
+            self._monitor.begin(self.last_epoch, 1, self._spec.num_buckets)  # nothing was recorded since
+        self._decisions.end_window(self.last_epoch + 1)
 
     def report_bucket_losses(self, losses: npt.ArrayLike) -> None:
         """Tell the policy each bucket's loss, measured by you since the last decision; optional.
@@ -189,9 +223,14 @@ class RLScheduler(LRScheduler):
         if self._sampler is not None:
             ids = self._sampler.account_for(losses)
         if losses is not None and losses.mean() < 0 and "loss" in self._reads:
-            self._emit_once(
-                "negative_loss", "the loss is negative, and a policy then holds still: add a constant to it."
+            self._emit(
+                "negative_loss",
+                "the loss is negative, and a policy then holds still: add a constant to it.",
+                once=True,
             )
+        wrong_pace = self._watch.check()
+        if wrong_pace is not None:
+            self._emit(*wrong_pace, once=True)
         self._step_count += 1
         self.last_epoch += 1
         if self.last_epoch <= self.num_steps:
@@ -288,20 +327,31 @@ class RLScheduler(LRScheduler):
     def _advance(self, alarm: str | None) -> None:
         """Decide if the window is over, or at once, within it, at an alarm."""
         ended = self.last_epoch >= self._decisions.window_end
+        if ended and changed_elsewhere(self.optimizer, self._last_lr):
+            self._emit(
+                "lr_changed",
+                "something else changed the learning rate, and is overruled: RLScheduler sets it, from the rate "
+                "that a group had at first. Take other schedulers out.",
+                once=True,
+            )
+        if ended and self._validate is not None:
+            self._hear(self._validate())
         if alarm is not None:
             self._emit(alarm, f"the loss at step {self.last_epoch} {ALARMS[alarm]}")
         if ended or alarm is not None:
-            self._decisions.index += int(ended)
+            if ended:
+                self._decisions.advance(self._spec, self.last_epoch)
             window = self._monitor.close(self._spec, self._decisions.index)
             window = window.replace(alarm=np.array([alarm is not None]))
             if self._sampler is not None:
                 # Not at the first decisions: who measures probes may begin a little later.
                 late = self._decisions.index >= 4 and "bucket_loss" in self._reads
                 if late and np.isnan(window.bucket_loss).all():
-                    self._emit_once(
+                    self._emit(
                         "no_bucket_losses",
                         "a sampler is attached, but the losses of its buckets are not known: their weights stay "
                         'natural. Pass the losses of the batch without averaging (reduction="none").',
+                        once=True,
                     )
                 # What was drawn until now counts for the buckets it was drawn from: batches remember them.
                 self._sampler.refresh()
@@ -311,6 +361,12 @@ class RLScheduler(LRScheduler):
             if hidden and np.isfinite(window.validation_loss[0]):
                 # The guard keeps such a window from the policy, but not what the user reported in it.
                 self._monitor.report_validation(float(window.validation_loss[0]))
+
+    def _hear(self, loss: float | Tensor | None) -> None:
+        """What `validate` returned, unless it has nothing to say."""
+        losses = as_losses("the result of validate", loss)
+        if losses is not None and losses.size == 1 and math.isfinite(losses[0]):
+            self._monitor.report_validation(float(losses[0]))
 
     def _begin_window(self) -> None:
         start = self._decisions.window_start
@@ -322,9 +378,5 @@ class RLScheduler(LRScheduler):
     def _apply(self) -> None:
         self._last_lr: list[float | Tensor] = set_rates(self.optimizer, self.get_lr())
 
-    def _emit(self, kind: str, message: str) -> None:
-        self._log.emit(Event(self.last_epoch, kind, message), stacklevel=3)
-
-    def _emit_once(self, kind: str, message: str) -> None:
-        if all(event.kind != kind for event in self.events):
-            self._log.emit(Event(self.last_epoch, kind, message), stacklevel=3)
+    def _emit(self, kind: str, message: str, *, once: bool = False) -> None:
+        self._log.emit(self.last_epoch, kind, message, once=once)
