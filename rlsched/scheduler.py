@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import warnings
@@ -15,28 +16,21 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlsched import _check
-from rlsched.alarm import LossAlarm
 from rlsched.contract import Array, Controller, RunSpec
 from rlsched.controllers import Guard
-from rlsched.decisions import Decisions, choose_controller
+from rlsched.decisions import choose_controller
 from rlsched.events import Event, EventLog
 from rlsched.monitor import Monitor
 from rlsched.policy import Policy
 from rlsched.rates import base_rates, changed_elsewhere, is_adaptive, set_rates
+from rlsched.scheduled_run import ScheduledRun, Validate
 from rlsched.step_watch import StepWatch
-from rlsched.tensors import as_losses, to_arrays, to_tensors
+from rlsched.tensors import as_losses
 
 if TYPE_CHECKING:
     from rlsched.sampler import CurriculumSampler
 
 DEFAULT_DECISIONS = 20
-ALARMS = {
-    "non_finite_loss": "is not finite: the learning rate is cut. If the losses stay so, the model is lost: "
-    "restart from a checkpoint with a lower base learning rate.",
-    "exploding_loss": "has been several times as high as usual for some steps: the learning rate is cut, and then "
-    "rises again slowly. If your loss rises for another reason, pass guard=False.",
-}
-"""Kind of alarm -> what it means, and what to do."""
 
 
 class RLScheduler(LRScheduler):
@@ -85,7 +79,7 @@ class RLScheduler(LRScheduler):
         controller: Controller | None = None,
         num_decisions: int | None = None,
         batch_size: int | None = None,
-        validate: Callable[[], float | Tensor | None] | None = None,
+        validate: Validate | None = None,
         guard: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -98,16 +92,12 @@ class RLScheduler(LRScheduler):
         self.batch_size = None if batch_size is None else _check.integer("batch_size", batch_size, 1)
         if validate is not None and not callable(validate):
             raise TypeError(f"validate must be callable or None, got {type(validate).__name__}.")
-        self._validate = validate
         self._log = EventLog(on_event)
         chosen = choose_controller(policy, controller)
         chosen = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
-        self._guarded = isinstance(chosen, Guard)
-        self._sampler: CurriculumSampler | None = None
         self._reads = chosen.reads
-        self._monitor = Monitor(optimizer, chosen.reads)
+        self._run = ScheduledRun(chosen, Monitor(optimizer, chosen.reads), self._log, validate)
         self._watch = StepWatch(optimizer)
-        self._decisions = Decisions(chosen)
         super().__init__(optimizer)
 
     def _initial_step(self) -> None:
@@ -130,19 +120,19 @@ class RLScheduler(LRScheduler):
 
         Raises ValueError after the first step or if a sampler is attached already.
         """
-        if self.last_epoch > 0 or self._sampler is not None:
-            found = "one already" if self._sampler is not None else f"{self.last_epoch} steps done"
+        if self.last_epoch > 0 or self._run.sampler is not None:
+            found = "one already" if self._run.sampler is not None else f"{self.last_epoch} steps done"
             raise ValueError(
                 f"scheduler must be new, without a sampler, got {found}: "
                 "make the CurriculumSampler right after the RLScheduler."
             )
-        self._sampler = sampler
+        self._run.sampler = sampler
         self._restart()
 
     @property
     def bucket_weights(self) -> Array:
         """(K,) probability of drawing from each bucket now; (1,) without a sampler."""
-        return self._decisions.bucket_weights
+        return self._run.decisions.bucket_weights
 
     @property
     def events(self) -> list[Event]:
@@ -154,7 +144,7 @@ class RLScheduler(LRScheduler):
         losses = as_losses("loss", loss)
         if losses is None or losses.size != 1 or not math.isfinite(losses[0]):
             raise ValueError(f"loss must be one finite number, got {loss!r}.")
-        self._monitor.report_validation(float(losses[0]))
+        self._run.report_validation(float(losses[0]))
 
     def extend(self, num_steps: int) -> None:
         """Let the run end later than planned: the next step decides anew, for what is now ahead.
@@ -164,12 +154,9 @@ class RLScheduler(LRScheduler):
         Args:
             num_steps: optimizer steps of the whole run, those done included; more than before.
         """
-        least, past_end = max(self.num_steps, self.last_epoch) + 1, self.last_epoch > self.num_steps
+        least = max(self.num_steps, self.last_epoch) + 1
         self.num_steps = _check.integer("num_steps", num_steps, least, remedy="A run can be extended, not cut.")
-        self._spec = self._make_spec()
-        if past_end:
-            self._monitor.begin(self.last_epoch, 1, self._spec.num_buckets)  # nothing was recorded since
-        self._decisions.end_window(self.last_epoch + 1)
+        self._run.extend(self._make_spec())
 
     def report_bucket_losses(self, losses: npt.ArrayLike) -> None:
         """Tell the policy each bucket's loss, measured by you since the last decision; optional.
@@ -184,17 +171,17 @@ class RLScheduler(LRScheduler):
         Raises:
             TypeError, ValueError: `losses` is of another type or shape, is infinite, or there is no sampler.
         """
-        if self._sampler is None:
+        if self._run.sampler is None:
             raise ValueError(
                 "report_bucket_losses needs a sampler, got a scheduler without one: make a CurriculumSampler with "
                 "this scheduler, or report the whole loss by report_validation."
             )
-        values = _check.losses("losses", losses, self._spec.num_buckets, "Give one mean loss per bucket.")
+        values = _check.losses("losses", losses, self._run.spec.num_buckets, "Give one mean loss per bucket.")
         if np.isinf(values).any():
             raise ValueError(
                 f"losses must be finite, or NaN for a bucket that was not measured, got {values.tolist()}."
             )
-        self._monitor.report_buckets(values)
+        self._run.report_buckets(values)
 
     def step(self, loss: float | Tensor | Array | None = None) -> None:
         """Account for one optimizer step and set the learning rate of the next.
@@ -219,34 +206,17 @@ class RLScheduler(LRScheduler):
                 "rate of the schedule is skipped.",
                 stacklevel=2,
             )
-        ids = None
-        if self._sampler is not None:
-            ids = self._sampler.account_for(losses)
-        if losses is not None and losses.mean() < 0 and "loss" in self._reads:
-            self._emit(
-                "negative_loss",
-                "the loss is negative, and a policy then holds still: add a constant to it.",
-                once=True,
-            )
-        wrong_pace = self._watch.check()
-        if wrong_pace is not None:
-            self._emit(*wrong_pace, once=True)
+        sampler = self._run.sampler
+        ids = None if sampler is None else sampler.account_for(losses)
+        self._notice_misuse(losses)
         self._step_count += 1
         self.last_epoch += 1
-        if self.last_epoch <= self.num_steps:
-            self._monitor.record(losses, ids)
-            self._advance(self._alarm.check(losses) if self._guarded else None)
-        elif self.last_epoch == self.num_steps + 1:
-            self._emit(
-                "past_end",
-                f"step {self.last_epoch} is beyond num_steps={self.num_steps}: the learning rate stays at "
-                "its final value. Give num_steps the optimizer steps of the whole run.",
-            )
+        self._run.record(losses, ids, self._floats())
         self._apply()
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every parameter group for the next step."""
-        scale = self._decisions.lr_scale(self.last_epoch)
+        scale = self._run.decisions.lr_scale(self.last_epoch)
         self.base_lrs += base_rates(self.optimizer, len(self.base_lrs))
         return [base * scale for base in self.base_lrs]
 
@@ -258,7 +228,7 @@ class RLScheduler(LRScheduler):
             for a parameter group that there was not yet, `bucket_weights` (n, K) and `loss` (n,), the mean of
             the window before, NaN where unknown.
         """
-        return self._decisions.history()
+        return self._run.decisions.history()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue, as tensors and plain values (safe under `weights_only=True`).
@@ -266,16 +236,12 @@ class RLScheduler(LRScheduler):
         The policy is not part of it: construct with the same one, then load.
         """
         return {
-            "last_epoch": self.last_epoch,
             "_step_count": self._step_count,
             "base_lrs": self._floats(),
             "num_steps": self.num_steps,
             "num_decisions": self.num_decisions,
             "batch_size": self.batch_size,
-            "alarm": self._alarm.state_dict(),
-            "monitor": self._monitor.state_dict(),
-            "events": [[event.step, event.kind, event.message] for event in self.events],
-            **to_tensors(self._decisions.state_dict()),
+            **self._run.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -293,19 +259,15 @@ class RLScheduler(LRScheduler):
                 f"the state is of a run with {found} parameter groups, this one has {groups}: construct the "
                 "optimizer as in the saved run before loading."
             )
-        decisions = {name: state_dict[name] for name in self._decisions.state_dict()}
-        self._decisions.load_state_dict(to_arrays(decisions))
+        self._run.load_state_dict(state_dict)
         for name in ("last_epoch", "_step_count", "num_steps", "num_decisions", "batch_size"):
             setattr(self, name, state_dict[name])
         self.base_lrs = list(state_dict["base_lrs"])
-        self._spec = self._make_spec()
-        self._alarm.load_state_dict(state_dict["alarm"])
-        self._monitor.load_state_dict(state_dict["monitor"])
-        self._log.events = [Event(*event) for event in state_dict["events"]]
+        self._run.spec = self._make_spec()
         self._apply()
 
     def _make_spec(self) -> RunSpec:
-        sampler = self._sampler
+        sampler = self._run.sampler
         return RunSpec.single(
             self.num_steps,
             self.num_decisions,
@@ -318,65 +280,27 @@ class RLScheduler(LRScheduler):
 
     def _restart(self) -> None:
         """Begin the run: the opening."""
-        self._spec = self._make_spec()
-        self._alarm = LossAlarm()
-        self._decisions.begin(self._spec, self._floats())
-        self._begin_window()
+        self._run.begin(self._make_spec(), self._floats())
         self._apply()
 
-    def _advance(self, alarm: str | None) -> None:
-        """Decide if the window is over, or at once, within it, at an alarm."""
-        ended = self.last_epoch >= self._decisions.window_end
-        if ended and changed_elsewhere(self.optimizer, self._last_lr):
-            self._emit(
+    def _notice_misuse(self, losses: Array | None) -> None:
+        """Events for what a script does wrong around this scheduler."""
+        emit = functools.partial(self._log.emit, self.last_epoch, once=True)
+        if losses is not None and losses.mean() < 0 and "loss" in self._reads:
+            emit("negative_loss", "the loss is negative, and a policy then holds still: add a constant to it.")
+        wrong_pace = self._watch.check()
+        if wrong_pace is not None:
+            emit(*wrong_pace)
+        # Not at every step: it may have to wait for another device.
+        if self._run.window_ends and changed_elsewhere(self.optimizer, self._last_lr):
+            emit(
                 "lr_changed",
                 "something else changed the learning rate, and is overruled: RLScheduler sets it, from the rate "
                 "that a group had at first. Take other schedulers out.",
-                once=True,
             )
-        if ended and self._validate is not None:
-            self._hear(self._validate())
-        if alarm is not None:
-            self._emit(alarm, f"the loss at step {self.last_epoch} {ALARMS[alarm]}")
-        if ended or alarm is not None:
-            if ended:
-                self._decisions.advance(self._spec, self.last_epoch)
-            window = self._monitor.close(self._spec, self._decisions.index)
-            window = window.replace(alarm=np.array([alarm is not None]))
-            if self._sampler is not None:
-                # Not at the first decisions: who measures probes may begin a little later.
-                late = self._decisions.index >= 4 and "bucket_loss" in self._reads
-                if late and np.isnan(window.bucket_loss).all():
-                    self._emit(
-                        "no_bucket_losses",
-                        "a sampler is attached, but the losses of its buckets are not known: their weights stay "
-                        'natural. Pass the losses of the batch without averaging (reduction="none").',
-                        once=True,
-                    )
-                # What was drawn until now counts for the buckets it was drawn from: batches remember them.
-                self._sampler.refresh()
-            self._decisions.decide(window, self._floats())
-            self._begin_window()
-            hidden = self._guarded and (window.alarm[0] or window.nonfinite[0])
-            if hidden and np.isfinite(window.validation_loss[0]):
-                # The guard keeps such a window from the policy, but not what the user reported in it.
-                self._monitor.report_validation(float(window.validation_loss[0]))
-
-    def _hear(self, loss: float | Tensor | None) -> None:
-        """What `validate` returned, unless it has nothing to say."""
-        losses = as_losses("the result of validate", loss)
-        if losses is not None and losses.size == 1 and math.isfinite(losses[0]):
-            self._monitor.report_validation(float(losses[0]))
-
-    def _begin_window(self) -> None:
-        start = self._decisions.window_start
-        self._monitor.begin(start, self._decisions.window_end - start, self._spec.num_buckets)
 
     def _floats(self) -> list[float]:
         return [float(lr) for lr in self.base_lrs]
 
     def _apply(self) -> None:
         self._last_lr: list[float | Tensor] = set_rates(self.optimizer, self.get_lr())
-
-    def _emit(self, kind: str, message: str, *, once: bool = False) -> None:
-        self._log.emit(self.last_epoch, kind, message, once=once)

@@ -57,7 +57,7 @@ def test_large_models_are_measured_on_a_fair_subsample(monkeypatch):
 def test_dropped_schedulers_stop_measuring():
     model, optimizer = start()
     old = RLScheduler(optimizer, 40, random_policy(0))
-    monitor = weakref.ref(old._monitor)
+    monitor = weakref.ref(old._run._monitor)
     del old
     gc.collect()
     assert monitor() is None
@@ -83,7 +83,7 @@ def test_gradient_telemetry_is_what_autograd_computed():
         optimizer.step()
         monitor.record(np.ones(1))
     scheduler = RLScheduler(start()[1], 10, controller=Linear())
-    seen = monitor.close(scheduler._spec, 1)
+    seen = monitor.close(scheduler._run.spec, 1)
     assert seen.grad_norm[0] == pytest.approx(np.exp(np.mean(np.log(norms))), rel=1e-5)
     assert seen.grad_spread[0] == pytest.approx(np.std(np.log(norms)), rel=1e-4)
     assert seen.update_ratio[0] == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-4)

@@ -136,7 +136,7 @@ def test_online_buckets_insist_on_per_example_losses(loss):
 
 def test_losses_reach_their_examples_and_the_partition_follows_at_decisions():
     scheduler, sampler, online = attached(num_steps=40)
-    decisions = set(scheduler._spec.decision_steps[0].tolist())
+    decisions = set(scheduler._run.spec.decision_steps[0].tolist())
     last: dict[int, float] = {}
     for step in range(1, 40):
         before = sampler.buckets
@@ -318,7 +318,7 @@ def test_a_state_of_the_other_kind_of_buckets_is_refused(saved, loading):
 
 def test_reported_bucket_losses_replace_those_drawn_for_one_window():
     monitor = Monitor(torch.optim.SGD([torch.zeros(1)], lr=0.1), frozenset({"bucket_loss"}))
-    spec = attached()[0]._spec
+    spec = attached()[0]._run.spec
     ids = np.array([0, 0, 1, 2])
     monitor.begin(0, 2, 4)
     monitor.record(np.array([1.0, 3.0, 4.0, 5.0]), ids)
@@ -340,8 +340,8 @@ def test_reported_bucket_losses_reach_the_policy():
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
         scheduler = RLScheduler(optimizer, 40, random_policy(1))
         sampler = CurriculumSampler(Buckets.from_scores(np.arange(100.0)), 10, scheduler)
-        optimizer.step()
         for step in range(20):
+            optimizer.step()
             sampler.draw()
             if report:
                 scheduler.report_bucket_losses([1.0, 2.0, 3.0, 4.0 - step / 10])

@@ -99,7 +99,7 @@ def test_validate_is_called_before_each_decision_and_is_what_reporting_is():
         scheduler = RLScheduler(
             optimizer, 40, random_policy(1), num_decisions=8, validate=validate if by_call else None
         )
-        due = set(scheduler._spec.decision_steps[0].tolist()) | {40}
+        due = set(scheduler._run.spec.decision_steps[0].tolist()) | {40}
 
         def report(losses):
             if not by_call and scheduler.last_epoch + 1 in due:

@@ -325,7 +325,7 @@ def test_history_and_events_survive_a_checkpoint():
     curriculum_steps(run, 20)
     scheduler._log._on_event = lambda event: None
     optimizer.step()
-    scheduler._sampler.draw()
+    scheduler._run.sampler.draw()
     scheduler.step(math.nan)
     twin = curriculum_run(random_policy(1))[2]
     twin.load_state_dict(scheduler.state_dict())

@@ -1,0 +1,169 @@
+"""One training run under a controller: windows, alarms, feedback and decisions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from rlsched.alarm import LossAlarm
+from rlsched.contract import Array, Controller, RunSpec
+from rlsched.controllers import Guard
+from rlsched.decisions import Decisions
+from rlsched.events import Event, EventLog
+from rlsched.monitor import Monitor
+from rlsched.tensors import as_losses, to_arrays, to_tensors
+
+if TYPE_CHECKING:
+    from rlsched.sampler import CurriculumSampler
+
+Validate = Callable[[], float | Tensor | None]
+"""Gives the loss on held-out data, or None for nothing to say."""
+
+ALARMS = {
+    "non_finite_loss": "is not finite: the learning rate is cut. If the losses stay so, the model is lost: "
+    "restart from a checkpoint with a lower base learning rate.",
+    "exploding_loss": "has been several times as high as usual for some steps: the learning rate is cut, and then "
+    "rises again slowly. If your loss rises for another reason, pass guard=False.",
+}
+"""Kind of alarm -> what it means, and what to do."""
+
+
+class ScheduledRun:
+    """What happens around a controller as one run goes on; what is done with its decisions is the host's part.
+
+    Args:
+        controller: who decides.
+        monitor: what measures; it reads what `controller` does.
+        log: where events go.
+        validate: asked for the validation loss just before each decision, or None.
+
+    Attributes:
+        step: optimizer steps done.
+        spec: what is fixed about the run.
+        sampler: whose buckets are renewed at each decision, or None.
+        decisions: the decision in force, and all before.
+    """
+
+    spec: RunSpec
+
+    def __init__(
+        self, controller: Controller, monitor: Monitor, log: EventLog, validate: Validate | None = None
+    ) -> None:
+        self.step = 0
+        self.sampler: CurriculumSampler | None = None
+        self.decisions = Decisions(controller)
+        self._guarded = isinstance(controller, Guard)
+        self._reads = controller.reads
+        self._monitor, self._log, self._validate = monitor, log, validate
+        self._alarm = LossAlarm()
+
+    def begin(self, spec: RunSpec, base_lrs: Sequence[float]) -> None:
+        """Begin the run `spec`: its opening."""
+        self.spec, self.step = spec, 0
+        self._alarm = LossAlarm()
+        self.decisions.begin(spec, base_lrs)
+        self._begin_window()
+
+    def extend(self, spec: RunSpec) -> None:
+        """Go on as the longer run `spec`; the next step decides anew."""
+        if self.step > int(self.spec.num_steps[0]):
+            self._monitor.begin(self.step, 1, spec.num_buckets)  # nothing was recorded since the end
+        self.spec = spec
+        self.decisions.end_window(self.step + 1)
+
+    def record(self, losses: Array | None, ids: Array | None, base_lrs: Sequence[float]) -> None:
+        """Account for a step by its losses and the buckets of its examples; decide if a decision is due."""
+        self.step += 1
+        num_steps = int(self.spec.num_steps[0])
+        if self.step <= num_steps:
+            self._monitor.record(losses, ids)
+            self._advance(self._alarm.check(losses) if self._guarded else None, base_lrs)
+        elif self.step == num_steps + 1:
+            self.emit(
+                "past_end",
+                f"step {self.step} is beyond num_steps={num_steps}: the learning rate stays at its final value. "
+                "Give num_steps the optimizer steps of the whole run.",
+            )
+
+    @property
+    def window_ends(self) -> bool:
+        """Whether the next step ends the window."""
+        return self.step + 1 >= self.decisions.window_end
+
+    def report_validation(self, loss: float) -> None:
+        """A validation loss, for the next decision."""
+        self._monitor.report_validation(loss)
+
+    def report_buckets(self, losses: Array) -> None:
+        """Losses (K,) of the buckets, for the next decision; NaN where not measured."""
+        self._monitor.report_buckets(losses)
+
+    def emit(self, kind: str, message: str, *, once: bool = False) -> None:
+        """Log an event of this step."""
+        self._log.emit(self.step, kind, message, once=once)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue but the spec, as tensors and plain values."""
+        return {
+            "last_epoch": self.step,
+            "alarm": self._alarm.state_dict(),
+            "monitor": self._monitor.state_dict(),
+            "events": [[event.step, event.kind, event.message] for event in self._log.events],
+            **to_tensors(self.decisions.state_dict()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`; ValueError, with nothing changed, if it is of another kind of run.
+
+        The `spec` of the run is not part of it: set it afterwards.
+        """
+        self.decisions.load_state_dict(to_arrays({name: state[name] for name in self.decisions.state_dict()}))
+        self.step = state["last_epoch"]
+        self._alarm.load_state_dict(state["alarm"])
+        self._monitor.load_state_dict(state["monitor"])
+        self._log.events = [Event(*event) for event in state["events"]]
+
+    def _advance(self, alarm: str | None, base_lrs: Sequence[float]) -> None:
+        """Decide if the window is over, or at once, within it, at an alarm."""
+        ended = self.step >= self.decisions.window_end
+        if alarm is not None:
+            self.emit(alarm, f"the loss at step {self.step} {ALARMS[alarm]}")
+        elif not ended:
+            return
+        if ended:
+            self._hear()
+            self.decisions.advance(self.spec, self.step)
+        window = self._monitor.close(self.spec, self.decisions.index)
+        window = window.replace(alarm=np.array([alarm is not None]))
+        if self.sampler is not None:
+            # Not at the first decisions: who measures probes may begin a little later.
+            late = self.decisions.index >= 4 and "bucket_loss" in self._reads
+            if late and np.isnan(window.bucket_loss).all():
+                self.emit(
+                    "no_bucket_losses",
+                    "a sampler is attached, but the losses of its buckets are not known: their weights stay "
+                    'natural. Pass the losses of the batch without averaging (reduction="none").',
+                    once=True,
+                )
+            # What was drawn until now counts for the buckets it was drawn from: batches remember them.
+            self.sampler.refresh()
+        self.decisions.decide(window, base_lrs)
+        self._begin_window()
+        hidden = self._guarded and (window.alarm[0] or window.nonfinite[0])
+        if hidden and np.isfinite(window.validation_loss[0]):
+            # The guard keeps such a window from the policy, but not what the user reported in it.
+            self._monitor.report_validation(float(window.validation_loss[0]))
+
+    def _hear(self) -> None:
+        """Ask for the validation loss."""
+        losses = None if self._validate is None else as_losses("the result of validate", self._validate())
+        if losses is not None and losses.size == 1 and math.isfinite(losses[0]):
+            self._monitor.report_validation(float(losses[0]))
+
+    def _begin_window(self) -> None:
+        start = self.decisions.window_start
+        self._monitor.begin(start, self.decisions.window_end - start, self.spec.num_buckets)
