@@ -145,8 +145,10 @@ class Monitor:
         found_inf = getattr(self._optimizer, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             return
+        if all(parameter.grad is None for parameter in self._parameters()):
+            return
         gradient, after = self._snapshot(_gradient_of), self._snapshot(lambda parameter: parameter)
-        # Other parameters have gradients than before the step: an optimizer that evaluates a closure.
+        # Not the same parameters as before the step: their gradients turned out to be sparse.
         if gradient is None or after is None or after.shape != before.shape:
             return
         update = after - before
@@ -163,8 +165,13 @@ class Monitor:
         self._gradients[self._step - self._start] = (math.sqrt(norm), ratio, cosine)
 
     def _snapshot(self, select: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """A flat float copy of `select(parameter)`, evenly subsampled, over parameters with a gradient."""
-        parameters = [p for p in self._parameters() if p.grad is not None and not p.grad.is_sparse]
+        """A flat float copy of `select(parameter)`, evenly subsampled, over the parameters that are trained.
+
+        Whether they have a gradient yet plays no part: a training library may compute it inside the step.
+        """
+        parameters = [
+            p for p in self._parameters() if p.requires_grad and (p.grad is None or not p.grad.is_sparse)
+        ]
         if not parameters:
             return None
         # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
@@ -184,8 +191,7 @@ class Monitor:
 
 
 def _gradient_of(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _call(method: WeakMethod[Callable[[], None]]) -> None:

@@ -98,6 +98,7 @@ class RLScheduler(LRScheduler):
         self._reads = chosen.reads
         self._run = ScheduledRun(chosen, Monitor(optimizer, chosen.reads), self._log, validate)
         self._watch = StepWatch(optimizer)
+        self._reported: Array | None = None
         super().__init__(optimizer)
 
     def _initial_step(self) -> None:
@@ -183,13 +184,28 @@ class RLScheduler(LRScheduler):
             )
         self._run.report_buckets(values)
 
+    def report_loss(self, loss: float | Tensor | Array) -> None:
+        """Give the loss of the step under way, where a training library calls `step()` without it.
+
+        Args:
+            loss: as in `step`; of all batches of the step where gradients are accumulated. The last report before
+                `step` counts.
+        """
+        self._reported = as_losses("loss", loss)
+
+    @property
+    def loss_reported(self) -> bool:
+        """Whether `report_loss` was called since the last step."""
+        return self._reported is not None
+
     def step(self, loss: float | Tensor | Array | None = None) -> None:
         """Account for one optimizer step and set the learning rate of the next.
 
         Args:
             loss: the step's training loss: a number or 0-d tensor, the mean; or a 1-d tensor or array, one
                 per example in the order of the batch, which a curriculum needs (and `OnlineBuckets` insist on);
-                or None, with which a policy is linear decay after a short warm-up. A non-finite loss is an
+                or None, for what `report_loss` was given; without any, a policy is linear decay after a short
+                warm-up. A non-finite loss is an
                 event, not an error: the guard cuts the learning rate of the steps to come. The update that
                 this loss led to has been made; skip it yourself (as gradient scaling does) if the model is to
                 survive it.
@@ -197,7 +213,7 @@ class RLScheduler(LRScheduler):
         Raises:
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
         """
-        losses = as_losses("loss", loss)
+        losses, self._reported = (self._reported if loss is None else as_losses("loss", loss)), None
         finite = losses is None or bool(np.isfinite(losses.mean()))
         # An update may rightly have been skipped where the loss is not finite.
         if self._step_count == 1 and finite and not getattr(self.optimizer, "_opt_called", False):

@@ -117,3 +117,31 @@ def test_open_loop_schedules_install_no_hooks():
     assert not optimizer._optimizer_step_pre_hooks
     RLScheduler(optimizer, 40, random_policy(0))
     assert len(optimizer._optimizer_step_pre_hooks) == 1
+
+
+def test_gradients_that_a_closure_computes_are_measured_from_the_first_step_on():
+    def windows(by_closure):
+        model, optimizer = start()
+        scheduler = RLScheduler(optimizer, 40, random_policy(0))
+        x, y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
+        found = []
+
+        def closure():
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        for _ in range(5):
+            if by_closure:
+                loss = optimizer.step(closure)
+            else:
+                loss = closure()
+                optimizer.step()
+            found.append(dict(scheduler._run._monitor._gradients))
+            scheduler.step(loss)
+        return found
+
+    by_closure = windows(True)
+    assert by_closure[0]
+    assert by_closure == windows(False)

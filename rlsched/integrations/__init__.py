@@ -1,0 +1,1 @@
+"""Training libraries that call `scheduler.step()` themselves: one module for each, imported on its own."""

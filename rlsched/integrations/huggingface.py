@@ -1,0 +1,113 @@
+"""rlsched in a Hugging Face `Trainer`."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from transformers import Trainer, TrainerCallback
+
+from rlsched.policy import Policy
+from rlsched.scheduler import RLScheduler
+
+
+def attach(trainer: Trainer, policy: Policy | str | os.PathLike[str] | None = None, **options: Any) -> None:
+    """Let a policy set the learning rate of `trainer`.
+
+        trainer = Trainer(model, args, train_dataset=data)
+        rlsched.integrations.huggingface.attach(trainer, "policy.safetensors")
+        trainer.train()
+
+    The Trainer steps its scheduler without a loss; this takes the loss from each of its training steps, summed
+    over accumulated gradients, and `eval_loss` whenever the Trainer evaluates. `learning_rate` of the arguments is
+    the base; `lr_scheduler_type` and warm-up settings play no part. `train(resume_from_checkpoint=...)` continues
+    the schedule where it was.
+
+    Args:
+        trainer: that has not begun to train.
+        policy: an exported policy, or the path of one; or none, if `trainer` was given an `RLScheduler` of yours
+            by `optimizers=(optimizer, scheduler)`.
+        options: further arguments of the `RLScheduler`; the number of steps and the batch size are the Trainer's.
+
+    Raises:
+        TypeError: `trainer` is no Trainer, or is given a scheduler twice or not at all.
+    """
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer must be a transformers.Trainer, got {type(trainer).__name__}.")
+    given = trainer.lr_scheduler
+    if given is None:
+        if policy is None and "controller" not in options:
+            raise TypeError(
+                "policy must be given, unless the Trainer has an RLScheduler in optimizers=, got None."
+            )
+        _create_by_trainer(trainer, policy, options)
+    elif not isinstance(given, RLScheduler):
+        raise TypeError(
+            f"the Trainer's scheduler must be an RLScheduler, got {type(given).__name__}: "
+            "pass optimizers=(optimizer, None), or an RLScheduler in its place."
+        )
+    elif policy is not None or options:
+        raise TypeError("policy and options must not be given: the Trainer has an RLScheduler in optimizers=.")
+    callback = _Reporter(trainer)
+    take_step = trainer.training_step
+
+    def training_step(*args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = take_step(*args, **kwargs)
+        callback.add(loss)
+        return loss
+
+    trainer.training_step = training_step
+    trainer.add_callback(callback)
+
+
+def _create_by_trainer(
+    trainer: Trainer, policy: Policy | str | os.PathLike[str] | None, options: dict[str, Any]
+) -> None:
+    """Let `trainer` make the scheduler when it knows how long it will train."""
+
+    def create_scheduler(num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
+        if trainer.lr_scheduler is None:
+            args = trainer.args
+            size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            # Accelerate may have wrapped it: hooks and learning rates are those of the optimizer inside.
+            chosen = optimizer or trainer.optimizer
+            inner = getattr(chosen, "optimizer", chosen)
+            trainer.lr_scheduler = RLScheduler(inner, num_training_steps, policy, **{"batch_size": size} | options)
+            trainer._created_lr_scheduler = True
+        return trainer.lr_scheduler
+
+    trainer.create_scheduler = create_scheduler
+
+
+class _Reporter(TrainerCallback):
+    """Brings losses from the Trainer to its scheduler."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._total: torch.Tensor | float = 0.0
+
+    def add(self, loss: torch.Tensor) -> None:
+        """The loss of a batch; the Trainer scales those of a step so that their sum is the step's."""
+        self._total = self._total + loss
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._scheduler.report_loss(self._total)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._total = 0.0
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None,
+                    **kwargs: Any) -> None:  # fmt: skip
+        loss = (metrics or {}).get("eval_loss", math.nan)
+        # Evaluation is possible before training, too.
+        if math.isfinite(loss) and isinstance(self._trainer.lr_scheduler, RLScheduler):
+            self._scheduler.report_validation(loss)
+
+    @property
+    def _scheduler(self) -> RLScheduler:
+        scheduler = self._trainer.lr_scheduler
+        assert isinstance(scheduler, RLScheduler)
+        return scheduler

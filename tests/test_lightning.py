@@ -1,0 +1,137 @@
+"""rlsched in Lightning's Trainer."""
+
+import itertools
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from rlsched import CurriculumSampler, OnlineBuckets, RLScheduler
+from rlsched.integrations.lightning import RLSchedulerCallback
+from tests.policies import random_policy
+
+pytestmark = pytest.mark.filterwarnings("default")  # theirs, which are not ours to mend
+
+GENERATOR = torch.Generator().manual_seed(0)
+DATA = TensorDataset(torch.randn(96, 6, generator=GENERATOR), torch.randint(3, (96,), generator=GENERATOR))
+
+
+class Classifier(pl.LightningModule):
+    def __init__(self, interval="step", validates=False, per_example=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(6, 3)
+        self.interval, self.validates, self.per_example = interval, validates, per_example
+        self.losses, self.rates = [], []
+
+    def training_step(self, batch, batch_idx):
+        losses = nn.functional.cross_entropy(self.layer(batch[0]), batch[1], reduction="none")
+        if self.per_example:
+            self.lr_schedulers().report_loss(losses)
+        self.losses.append(float(losses.mean().detach()))
+        return losses.mean()
+
+    def validation_step(self, batch, batch_idx):
+        loss = nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+        if self.validates:
+            self.log("val_loss", loss)
+
+    def on_before_optimizer_step(self, optimizer):
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=1e-2)
+        self.scheduler = RLScheduler(optimizer, self.trainer.estimated_stepping_batches, random_policy(1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler, "interval": self.interval}}
+
+
+def fit(module, folder, steps=24, *, ckpt_path=None, loader=None, callbacks=(), **arguments):
+    defaults = {"limit_val_batches": 0, "enable_checkpointing": False}
+    trainer = pl.Trainer(
+        max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=folder, callbacks=[RLSchedulerCallback(), *callbacks], **defaults | arguments,
+    )  # fmt: skip
+    trainer.fit(
+        module, loader or DataLoader(DATA, batch_size=4), DataLoader(DATA, batch_size=32), ckpt_path=ckpt_path
+    )
+    return trainer
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_the_policy_sees_the_loss_of_every_step(tmp_path, accumulated):
+    module = Classifier()
+    fit(module, tmp_path, accumulate_grad_batches=accumulated)
+    losses = np.array(module.losses).reshape(24, accumulated).mean(axis=1)
+    history = module.scheduler.history()
+    expected = [losses[a:b].mean() for a, b in itertools.pairwise(history["step"])]
+    np.testing.assert_allclose(history["loss"][1:], expected, rtol=1e-6)
+    assert module.scheduler.last_epoch == 24
+    assert module.scheduler.events == []
+
+
+def test_a_run_resumed_from_a_checkpoint_is_bit_exact(tmp_path):
+    # Lightning does not go on with the data where they were: all batches are the same.
+    x, y = DATA.tensors
+    loader = DataLoader(TensorDataset(x[:4].repeat(24, 1), y[:4].repeat(24)), batch_size=4)
+    keep = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=11, save_top_k=-1, filename="{step}")
+    whole = Classifier()
+    fit(whole, tmp_path, loader=loader, callbacks=[keep], enable_checkpointing=True)
+    again = Classifier()
+    fit(again, tmp_path, loader=loader, ckpt_path=str(tmp_path / "step=11.ckpt"))
+    assert again.rates == whole.rates[11:]
+    for one, other in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_logged_validation_loss_reaches_the_policy(tmp_path):
+    modules = [Classifier(validates=validates) for validates in (False, True)]
+    for module in modules:
+        fit(module, tmp_path, limit_val_batches=1, val_check_interval=3)
+    assert modules[0].rates != modules[1].rates
+
+
+def test_a_curriculum_gets_the_losses_that_the_module_reports(tmp_path):
+    class WithSampler(Classifier):
+        def configure_optimizers(self):
+            configured = super().configure_optimizers()
+            sampler.attach_to(self.scheduler)
+            return configured
+
+    sampler = LateSampler(OnlineBuckets(96, count=4))
+    module = WithSampler(per_example=True)
+    fit(module, tmp_path, steps=60, loader=DataLoader(DATA, batch_sampler=sampler), use_distributed_sampler=False)
+    assert module.scheduler.events == []
+    assert (module.scheduler.history()["bucket_weights"][-1] != 0.25).any()
+
+
+class LateSampler:
+    """A batch sampler that is made when the scheduler is."""
+
+    def __init__(self, buckets):
+        self._buckets = buckets
+
+    def attach_to(self, scheduler):
+        self._sampler = CurriculumSampler(self._buckets, 4, scheduler)
+
+    def __iter__(self):
+        return iter(self._sampler)
+
+    def __len__(self):
+        return 24
+
+
+def test_an_interval_of_epochs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='interval must be "step", with frequency 1, got "epoch" and 1'):
+        fit(Classifier(interval="epoch"), tmp_path)
+
+
+def test_a_module_without_an_rlscheduler_is_refused(tmp_path):
+    class Plain(Classifier):
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters())
+
+    with pytest.raises(ValueError, match="configure_optimizers must return an RLScheduler, got none"):
+        fit(Plain(), tmp_path)
