@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
-from rlsched import _check
+from rlsched import _check, ranks
 from rlsched.buckets import Buckets
 from rlsched.contract import Array
 from rlsched.draws import BucketDraws
@@ -39,10 +39,14 @@ class CurriculumSampler(Sampler[list[int]]):
 
     An epoch is `len(buckets) // batch_size` batches (at least one); the stream goes on from epoch to epoch.
 
+    Under `torch.distributed` all ranks draw the same batches of `batch_size * ranks` examples, and each takes its
+    share of them: no example goes to two ranks. Make the sampler after `init_process_group`, with equal arguments
+    on all ranks.
+
     Args:
         buckets: the partition of the data set, in the data set's order: `Buckets`, or `OnlineBuckets`, of which
             each sampler needs its own.
-        batch_size: examples per batch, in [1, len(buckets)].
+        batch_size: examples per batch of a rank, in [1, len(buckets) // ranks].
         scheduler: an `RLScheduler` that has not stepped yet.
         seed: of the draws, at least 0.
         batches_per_step: batches that one `scheduler.step` accounts for, at least 1: more than 1 where gradients
@@ -69,11 +73,13 @@ class CurriculumSampler(Sampler[list[int]]):
         if scheduler is not None and not hasattr(scheduler, "attach"):
             raise TypeError(f"scheduler must be an rlsched.RLScheduler, got {type(scheduler).__name__}.")
         self._source = buckets
-        self.batch_size = _check.integer("batch_size", batch_size, 1, len(buckets))
+        self.num_ranks, self.rank = ranks.size(), ranks.rank()
+        self.batch_size = _check.integer("batch_size", batch_size, 1, len(buckets) // self.num_ranks)
         self.batches_per_step = _check.integer("batches_per_step", batches_per_step, 1)
-        self._draws = BucketDraws(self.buckets, self.batch_size, _check.integer("seed", seed, 0))
+        self._draws = BucketDraws(self.buckets, self.batch_size * self.num_ranks, _check.integer("seed", seed, 0))
         self._weights = self.buckets.shares
-        # The examples of each batch that no step accounted for yet, and the buckets they were drawn from: (2, B).
+        # The examples of each batch that no step accounted for yet, of all ranks, and the buckets they were drawn
+        # from: (2, ranks * B).
         self._pending: deque[npt.NDArray[np.int64]] = deque()
         self._exhausted = True
         self._scheduler = scheduler
@@ -102,7 +108,7 @@ class CurriculumSampler(Sampler[list[int]]):
         self._weights = values / values.sum()
 
     def draw(self) -> npt.NDArray[np.int64]:
-        """(B,) indices of the next batch."""
+        """(B,) indices of the next batch of this rank."""
         (indices,), (ids,) = self._draws.draw(self.weights)
         if self._scheduler is not None:
             if len(self._pending) >= MAX_PENDING:
@@ -111,7 +117,7 @@ class CurriculumSampler(Sampler[list[int]]):
                     "optimizer step, and give batches_per_step if a step uses several batches."
                 )
             self._pending.append(np.stack([indices, ids]))
-        return indices
+        return indices[self.rank :: self.num_ranks]
 
     def refresh(self) -> None:
         """Divide the examples anew by the losses that `OnlineBuckets` recorded; fixed `Buckets` stay as they are.
@@ -122,40 +128,45 @@ class CurriculumSampler(Sampler[list[int]]):
         if isinstance(self._source, OnlineBuckets):
             self._draws.regroup(self._source.refresh())
 
-    def account_for(self, losses: Array | None) -> npt.NDArray[np.int64] | None:
+    def account_for(self, losses: Array | None) -> tuple[Array | None, npt.NDArray[np.int64] | None]:
         """Account for the oldest `batches_per_step` batches by their `losses` (n,), one mean (1,), or None.
 
-        The scheduler calls this once a step. `OnlineBuckets` record the losses.
+        The scheduler calls this once a step. The losses of all ranks are gathered. `OnlineBuckets` record them.
 
         Returns:
-            (n,) bucket that each example was drawn from, or None with a mean, which says nothing of buckets, and
-            where no batch is pending.
+            the losses (n * ranks,), or their mean (1,), or None; and the bucket (n * ranks,) that each example
+            was drawn from, or None with a mean, which says nothing of buckets, and where no batch is pending.
 
         Raises:
             ValueError: `losses` are neither one nor as many as the examples, or `OnlineBuckets` get only a mean.
         """
         count = min(self.batches_per_step, len(self._pending))
         if count == 0:
-            return None
+            return ranks.mean_loss(losses), None
         indices, ids = np.concatenate(list(itertools.islice(self._pending, count)), axis=1)
-        size = 1 if losses is None else losses.size
-        if size not in (1, len(ids)):
+        size, expected = 1 if losses is None else losses.size, len(ids) // self.num_ranks
+        if size not in (1, expected):
             raise ValueError(
-                f"loss must hold one value per example of the step's {count} batches ({len(ids)}), got {size}: "
+                f"loss must hold one value per example of the step's {count} batches ({expected}), got {size}: "
                 "pass the losses of all of them, in order, or a single mean loss."
             )
-        complete = losses is not None and size == len(ids)
+        complete = losses is not None and size == expected
+        if losses is not None and complete:
+            # In the order of the batches: a rank's examples are not next to each other in them.
+            losses = ranks.gather(losses).reshape(self.num_ranks, count, -1).transpose(1, 2, 0).reshape(-1)
+        else:
+            losses = ranks.mean_loss(losses)
         if isinstance(self._source, OnlineBuckets):
             if losses is None or not complete:
                 raise ValueError(
-                    f"loss must hold one value per example ({len(ids)}) for OnlineBuckets, got "
+                    f"loss must hold one value per example ({expected}) for OnlineBuckets, got "
                     f"{'None' if losses is None else 'one mean'}: pass the losses of the batch without averaging "
                     '(reduction="none"), or give the sampler fixed Buckets.'
                 )
             self._source.record(indices, losses)
         for _ in range(count):
             self._pending.popleft()
-        return ids if complete else None
+        return losses, ids if complete else None
 
     def __iter__(self) -> Iterator[list[int]]:
         if not self._exhausted:
@@ -168,7 +179,7 @@ class CurriculumSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return max(1, len(self.buckets) // self.batch_size)
+        return max(1, len(self.buckets) // (self.batch_size * self.num_ranks))
 
     def state_dict(self) -> dict[str, Any]:
         """What the next draws depend on; tensors and plain values, safe under `weights_only=True`.
@@ -198,7 +209,7 @@ class CurriculumSampler(Sampler[list[int]]):
         if isinstance(source, OnlineBuckets):
             source.load_state_dict(state["online"])
             # Anew, over the buckets of the state: those that this sampler began with depend on another seed.
-            self._draws = BucketDraws(source.buckets, self.batch_size, seed=0)
+            self._draws = BucketDraws(source.buckets, self.batch_size * self.num_ranks, seed=0)
         self._draws.load_state_dict(state["draws"])
         self._weights = state["weights"]
         self._pending = deque(state["pending"])

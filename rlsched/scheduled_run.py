@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from rlsched import ranks
 from rlsched.alarm import LossAlarm
 from rlsched.contract import Array, Controller, RunSpec
 from rlsched.controllers import Guard
@@ -138,7 +139,7 @@ class ScheduledRun:
             self._hear()
             self.decisions.advance(self.spec, self.step)
         window = self._monitor.close(self.spec, self.decisions.index)
-        window = window.replace(alarm=np.array([alarm is not None]))
+        window = ranks.agree(window).replace(alarm=np.array([alarm is not None]))
         if self.sampler is not None:
             # Not at the first decisions: who measures probes may begin a little later.
             late = self.decisions.index >= 4 and "bucket_loss" in self._reads

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlsched import _check
+from rlsched import _check, ranks
 from rlsched.contract import Array, Controller, RunSpec
 from rlsched.controllers import Guard
 from rlsched.decisions import choose_controller
@@ -205,10 +205,9 @@ class RLScheduler(LRScheduler):
             loss: the step's training loss: a number or 0-d tensor, the mean; or a 1-d tensor or array, one
                 per example in the order of the batch, which a curriculum needs (and `OnlineBuckets` insist on);
                 or None, for what `report_loss` was given; without any, a policy is linear decay after a short
-                warm-up. A non-finite loss is an
-                event, not an error: the guard cuts the learning rate of the steps to come. The update that
-                this loss led to has been made; skip it yourself (as gradient scaling does) if the model is to
-                survive it.
+                warm-up. Under `torch.distributed`, each rank passes its own. A non-finite loss is an event, not an
+                error: the guard cuts the learning rate of the steps to come. The update that this loss led to has
+                been made; skip it yourself (as gradient scaling does) if the model is to survive it.
 
         Raises:
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
@@ -222,8 +221,11 @@ class RLScheduler(LRScheduler):
                 "rate of the schedule is skipped.",
                 stacklevel=2,
             )
-        sampler = self._run.sampler
-        ids = None if sampler is None else sampler.account_for(losses)
+        sampler, ids = self._run.sampler, None
+        if sampler is not None:
+            losses, ids = sampler.account_for(losses)
+        else:
+            losses = ranks.mean_loss(losses)
         self._notice_misuse(losses)
         self._step_count += 1
         self.last_epoch += 1
@@ -289,7 +291,9 @@ class RLScheduler(LRScheduler):
             self.num_decisions,
             self._floats(),
             adaptive=is_adaptive(self.optimizer),
-            batch_size=self.batch_size if sampler is None else sampler.batch_size * sampler.batches_per_step,
+            batch_size=self.batch_size
+            if sampler is None
+            else sampler.batch_size * sampler.batches_per_step * sampler.num_ranks,
             bucket_shares=(1.0,) if sampler is None else sampler.buckets.shares,
             bucket_difficulty=None if sampler is None else sampler.buckets.difficulty,
         )
