@@ -14,6 +14,7 @@ COMMANDS = {
     "ablate": "train without one part of the recipe at a time, and compare",
     "tasks": "list the families of training tasks and their ranges",
     "inspect": "show what a policy file says of its policy",
+    "plot": "draw what a policy did in a run of yours",
     "demo": "train a small policy, and use it on data it never saw",
     "bench": "measure speed and memory, and write the rows with --json FILE",
 }

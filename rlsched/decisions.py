@@ -57,6 +57,7 @@ class Decisions:
                 "lr": np.array([lr * scale for lr in base_lrs]),
                 "bucket_weights": self.bucket_weights,
                 "loss": float(window.loss[0]),
+                "validation_loss": float(window.validation_loss[0]),
             }
         )
 
@@ -71,6 +72,11 @@ class Decisions:
     def lr_scale(self, step: int) -> float:
         """Multiplier of the base learning rates at `step`; the window's last one beyond its end."""
         return float(self._lr_scale[0, min(step - self.window_start, self._lr_scale.shape[1] - 1)])
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The last row of `history`."""
+        return self._rows[-1]
 
     @property
     def bucket_weights(self) -> Array:

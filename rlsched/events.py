@@ -26,13 +26,16 @@ class EventLog:
     Args:
         on_event: called with each event; None for Python warnings, at most `MAX_WARNINGS` of a kind, which point
             at the line outside of rlsched and torch that led to them.
+        record: called with each event, too.
     """
 
-    def __init__(self, on_event: Callable[[Event], None] | None) -> None:
+    def __init__(
+        self, on_event: Callable[[Event], None] | None, record: Callable[[Event], None] = lambda event: None
+    ) -> None:
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event must be callable or None, got {type(on_event).__name__}.")
         self.events: list[Event] = []
-        self._on_event = on_event
+        self._on_event, self._record = on_event, record
 
     def emit(self, step: int, kind: str, message: str, *, once: bool = False) -> None:
         """Keep an event and pass it on, with `once` only if there was none of its kind yet."""
@@ -41,6 +44,7 @@ class EventLog:
             return
         event = Event(step, kind, message)
         self.events.append(event)
+        self._record(event)
         if self._on_event is not None:
             self._on_event(event)
         elif before < MAX_WARNINGS:

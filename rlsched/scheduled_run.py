@@ -41,6 +41,7 @@ class ScheduledRun:
         monitor: what measures; it reads what `controller` does.
         log: where events go.
         validate: asked for the validation loss just before each decision, or None.
+        record: called with each decision, a row of `Decisions.history`.
 
     Attributes:
         step: optimizer steps done.
@@ -52,14 +53,19 @@ class ScheduledRun:
     spec: RunSpec
 
     def __init__(
-        self, controller: Controller, monitor: Monitor, log: EventLog, validate: Validate | None = None
+        self,
+        controller: Controller,
+        monitor: Monitor,
+        log: EventLog,
+        validate: Validate | None = None,
+        record: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
         self.step = 0
         self.sampler: CurriculumSampler | None = None
         self.decisions = Decisions(controller)
         self._guarded = isinstance(controller, Guard)
         self._reads = controller.reads
-        self._monitor, self._log, self._validate = monitor, log, validate
+        self._monitor, self._log, self._validate, self._record = monitor, log, validate, record
         self._alarm = LossAlarm()
 
     def begin(self, spec: RunSpec, base_lrs: Sequence[float]) -> None:
@@ -153,6 +159,7 @@ class ScheduledRun:
             # What was drawn until now counts for the buckets it was drawn from: batches remember them.
             self.sampler.refresh()
         self.decisions.decide(window, base_lrs)
+        self._record(self.decisions.latest)
         self._begin_window()
         hidden = self._guarded and (window.alarm[0] or window.nonfinite[0])
         if hidden and np.isfinite(window.validation_loss[0]):

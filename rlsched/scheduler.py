@@ -23,6 +23,7 @@ from rlsched.events import Event, EventLog
 from rlsched.monitor import Monitor
 from rlsched.policy import Policy
 from rlsched.rates import base_rates, changed_elsewhere, is_adaptive, set_rates
+from rlsched.run_log import RunLog
 from rlsched.scheduled_run import ScheduledRun, Validate
 from rlsched.step_watch import StepWatch
 from rlsched.tensors import as_losses
@@ -62,6 +63,8 @@ class RLScheduler(LRScheduler):
             same at moments of your choice.
         guard: wrap the controller in a `Guard`, unless it is one: back off at once when a loss is not finite or
             explodes.
+        log_to: where each decision is written down: a path, a TensorBoard `SummaryWriter`, `mlflow`, `wandb`, or a
+            function; see `rlsched.run_log.RunLog`.
         on_event: called with each `Event`; by default the first of each kind are Python warnings. All are kept in
             `events`.
 
@@ -81,6 +84,7 @@ class RLScheduler(LRScheduler):
         batch_size: int | None = None,
         validate: Validate | None = None,
         guard: bool = True,
+        log_to: Any = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -92,11 +96,13 @@ class RLScheduler(LRScheduler):
         self.batch_size = None if batch_size is None else _check.integer("batch_size", batch_size, 1)
         if validate is not None and not callable(validate):
             raise TypeError(f"validate must be callable or None, got {type(validate).__name__}.")
-        self._log = EventLog(on_event)
+        # One rank writes for all: they decide the same.
+        written = RunLog(log_to if ranks.rank() == 0 else None)
+        self._log = EventLog(on_event, written.event)
         chosen = choose_controller(policy, controller)
         chosen = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
         self._reads = chosen.reads
-        self._run = ScheduledRun(chosen, Monitor(optimizer, chosen.reads), self._log, validate)
+        self._run = ScheduledRun(chosen, Monitor(optimizer, chosen.reads), self._log, validate, written.decision)
         self._watch = StepWatch(optimizer)
         self._reported: Array | None = None
         super().__init__(optimizer)
@@ -243,8 +249,8 @@ class RLScheduler(LRScheduler):
 
         Returns:
             `step` (n,) at which each took effect, `lr_scale` (n,) the multiplier at that step, `lr` (n, G), NaN
-            for a parameter group that there was not yet, `bucket_weights` (n, K) and `loss` (n,), the mean of
-            the window before, NaN where unknown.
+            for a parameter group that there was not yet, `bucket_weights` (n, K), and of the window before, NaN
+            where unknown, `loss` (n,), its mean, and `validation_loss` (n,), the latest.
         """
         return self._run.decisions.history()
 
