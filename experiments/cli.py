@@ -11,6 +11,7 @@ from rlsched._check import ArgumentError
 COMMANDS = {
     "train": "learn a schedule policy and export it",
     "score": "score a policy on tasks that neither trained nor selected it",
+    "harm": "count how often a policy does harm, in plain runs from misjudged learning rates",
     "ablate": "train without one part of the recipe at a time, and compare",
     "tasks": "list the families of training tasks and their ranges",
     "inspect": "show what a policy file says of its policy",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +31,14 @@ class RunResult:
 
     Attributes:
         test_loss: at the end, inf if it is not finite.
+        validation_loss: likewise.
         losses: (T,) training loss at each step.
         lr: (T,) learning rate of the first group at each step.
         bucket_weights: (T, K) of each step's batch; (T, 0) without a curriculum.
     """
 
     test_loss: float
+    validation_loss: float
     losses: Array
     lr: Array
     bucket_weights: Array
@@ -60,11 +63,16 @@ def run_schedule(task: Task, seed: int, name: str) -> RunResult:
         losses.append(float(loss.detach()))
         optimizer.step()
         scheduler.step()
-    return RunResult(_test_loss(task, model), np.array(losses), np.array(rates), np.zeros((num_steps, 0)))
+    return _result(task, model, losses, rates, [np.zeros(0)] * num_steps)
 
 
-def run_policy(task: Task, seed: int, policy: Policy, *, curriculum: bool) -> RunResult:
-    """Train `task` with `policy` through `RLScheduler`, and `CurriculumSampler` if `curriculum`."""
+def run_policy(
+    task: Task, seed: int, policy: Policy, *, curriculum: bool, feedback: bool = False, guard: bool = True
+) -> RunResult:
+    """Train `task` with `policy` through `RLScheduler`, and `CurriculumSampler` if `curriculum`.
+
+    With `feedback`, the policy is told the validation loss before each decision.
+    """
     model, optimizer, loader = _start(task, seed)
     config = task.config
     scheduler = RLScheduler(
@@ -73,6 +81,8 @@ def run_policy(task: Task, seed: int, policy: Policy, *, curriculum: bool) -> Ru
         policy,
         num_decisions=config.num_decisions,
         batch_size=config.batch_size,
+        validate=(lambda: _mean_loss(task, model, task.validation)) if feedback else None,
+        guard=guard,
         on_event=lambda event: None,
     )
     if curriculum:
@@ -93,7 +103,7 @@ def run_policy(task: Task, seed: int, policy: Policy, *, curriculum: bool) -> Ru
         losses.append(float(per_example.detach().mean()))
         optimizer.step()
         scheduler.step(per_example)
-    return RunResult(_test_loss(task, model), np.array(losses), np.array(rates), np.array(weights))
+    return _result(task, model, losses, rates, weights)
 
 
 def _start(task: Task, seed: int) -> tuple[torch.nn.Module, Optimizer, DataLoader]:
@@ -104,8 +114,23 @@ def _start(task: Task, seed: int) -> tuple[torch.nn.Module, Optimizer, DataLoade
     return model, task.make_optimizer(model), DataLoader(task.train, batch_sampler=batches)
 
 
-def _test_loss(task: Task, model: torch.nn.Module) -> float:
+def _result(
+    task: Task, model: torch.nn.Module, losses: list[float], rates: list[float], weights: list[Array]
+) -> RunResult:
+    test, validation = (_mean_loss(task, model, batch) for batch in (task.test, task.validation))
+    return RunResult(
+        test_loss=max(test, FLOOR) if math.isfinite(test) else math.inf,
+        validation_loss=max(validation, FLOOR) if math.isfinite(validation) else math.inf,
+        losses=np.array(losses),
+        lr=np.array(rates),
+        bucket_weights=np.array(weights),
+    )
+
+
+def _mean_loss(task: Task, model: torch.nn.Module, batch: Any) -> float:
+    training = model.training
     model.eval()
     with torch.no_grad():
-        loss = float(task.loss(model, task.test).mean())
-    return max(loss, FLOOR) if math.isfinite(loss) else math.inf
+        loss = float(task.loss(model, batch).mean())
+    model.train(training)
+    return loss

@@ -23,7 +23,7 @@ TASK = Tabular().build(
 
 
 def result(test_loss: float) -> RunResult:
-    return RunResult(test_loss, np.linspace(1, 0.5, 30), np.full(30, 0.01), np.full((30, 4), 0.25))
+    return RunResult(test_loss, test_loss, np.linspace(1, 0.5, 30), np.full(30, 0.01), np.full((30, 4), 0.25))
 
 
 @pytest.fixture
