@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 import struct
 from dataclasses import asdict
 
@@ -15,6 +16,7 @@ from rlsched.action import ActionSpec
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy import PolicyMetadata
 from rlsched.policy.format import encode
+from tests.fuzz import fuzz
 from tests.policies import random_policy
 
 F, B = len(RUN_FEATURES), len(BUCKET_FEATURES)
@@ -182,3 +184,12 @@ def test_metadata_that_is_no_json_cannot_be_saved(tmp_path, value):
     with pytest.raises(ValueError, match="metadata must be JSON"):
         broken.save(tmp_path / "policy.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_mutated_files_are_refused_or_are_policies(tmp_path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = fuzz(4_500, tmp_path, seed=1)  # `python -m tests.fuzz` does 100,000
+    assert len(found) == 9
+    assert all(counts["refused"] > 400 for counts in found.values())
+    assert sum(counts["read"] for counts in found.values()) > 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024, "kilobytes"
