@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rlsched.contract import Array
-
 PATIENCE = 4
 """Steps in a row by which an explosion is told from a batch that happens to be hard."""
 EXPLOSION = 4.0
@@ -36,16 +34,15 @@ class LossAlarm:
         self._bad = False
         self._scaled = True
 
-    def check(self, losses: Array | None) -> str | None:
-        """Account for a step's losses (n,), or None where there are none.
+    def check(self, loss: float | None) -> str | None:
+        """Account for a step's mean loss, or None where there is none.
 
         Returns:
             "non_finite_loss" at the first such step after a finite one, "exploding_loss" when a loss has
             exploded, otherwise None.
         """
-        if losses is None:
+        if loss is None:
             return None
-        loss = float(losses.mean())
         if not math.isfinite(loss):
             alarm = None if self._bad else "non_finite_loss"
             self._bad, self._high = True, 0

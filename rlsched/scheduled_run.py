@@ -82,13 +82,15 @@ class ScheduledRun:
         self.spec = spec
         self.decisions.end_window(self.step + 1)
 
-    def record(self, losses: Array | None, ids: Array | None, base_lrs: Sequence[float]) -> None:
-        """Account for a step by its losses and the buckets of its examples; decide if a decision is due."""
+    def record(
+        self, losses: Array | None, mean: float | None, ids: Array | None, base_lrs: Sequence[float]
+    ) -> None:
+        """Account for a step by its losses, their mean and the buckets of its examples; decide if it is time."""
         self.step += 1
         num_steps = int(self.spec.num_steps[0])
         if self.step <= num_steps:
             self._monitor.record(losses, ids)
-            self._advance(self._alarm.check(losses) if self._guarded else None, base_lrs)
+            self._advance(self._alarm.check(mean) if self._guarded else None, base_lrs)
         elif self.step == num_steps + 1:
             self.emit(
                 "past_end",

@@ -219,23 +219,24 @@ class RLScheduler(LRScheduler):
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
         """
         losses, self._reported = (self._reported if loss is None else as_losses("loss", loss)), None
-        finite = losses is None or bool(np.isfinite(losses.mean()))
+        sampler, ids = self._run.sampler, None
+        if sampler is not None:
+            losses, ids = sampler.account_for(losses)
+        else:
+            losses = ranks.mean_loss(losses)
+        mean = None if losses is None else float(losses[0] if losses.size == 1 else losses.mean())
         # An update may rightly have been skipped where the loss is not finite.
+        finite = mean is None or math.isfinite(mean)
         if self._step_count == 1 and finite and not getattr(self.optimizer, "_opt_called", False):
             warnings.warn(
                 "scheduler.step() was called before optimizer.step(): call it after, or the first learning "
                 "rate of the schedule is skipped.",
                 stacklevel=2,
             )
-        sampler, ids = self._run.sampler, None
-        if sampler is not None:
-            losses, ids = sampler.account_for(losses)
-        else:
-            losses = ranks.mean_loss(losses)
-        self._notice_misuse(losses)
+        self._notice_misuse(mean)
         self._step_count += 1
         self.last_epoch += 1
-        self._run.record(losses, ids, self._floats())
+        self._run.record(losses, mean, ids, self._floats())
         self._apply()
 
     def get_lr(self) -> list[float | Tensor]:
@@ -309,10 +310,10 @@ class RLScheduler(LRScheduler):
         self._run.begin(self._make_spec(), self._floats())
         self._apply()
 
-    def _notice_misuse(self, losses: Array | None) -> None:
+    def _notice_misuse(self, loss: float | None) -> None:
         """Events for what a script does wrong around this scheduler."""
         emit = functools.partial(self._log.emit, self.last_epoch, once=True)
-        if losses is not None and losses.mean() < 0 and "loss" in self._reads:
+        if loss is not None and loss < 0 and "loss" in self._reads:
             emit("negative_loss", "the loss is negative, and a policy then holds still: add a constant to it.")
         wrong_pace = self._watch.check()
         if wrong_pace is not None:

@@ -18,7 +18,7 @@ from rlsched import Policy, PolicyFormatError
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from tests.policies import random_policy
 
-WRONG = [
+WRONG: list[Any] = [
     None,
     True,
     -1,
