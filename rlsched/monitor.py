@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from rlsched.contract import Array, RunSpec, Window
 from rlsched.telemetry import is_sampled, summarise
 
-SNAPSHOT_ELEMENTS = 2**18
+SNAPSHOT_ELEMENTS = 2**16
 """Gradient statistics of larger models are taken on an even subsample of about this many elements."""
 
 _GRADIENT = frozenset({"grad_norm", "update_ratio", "grad_agreement"})

@@ -172,9 +172,17 @@ def test_every_truncation_and_many_bit_flips_are_refused_or_harmless(tmp_path):
     assert refused > len(good) // 37
 
 
-def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="rlsched train"):
-        Policy.load(tmp_path / "none.safetensors")
+def test_a_missing_file_says_how_to_get_one(tmp_path):
+    for missing in (tmp_path / "none.safetensors", "somebody/some-policy", tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"rlsched train.*Nothing is ever downloaded"):
+            Policy.load(missing)
+
+
+def test_a_folder_that_holds_a_policy_will_do(tmp_path):
+    policy = random_policy(0)
+    policy.save(tmp_path / "snapshot" / "policy.safetensors")
+    seen = observations(2)
+    np.testing.assert_array_equal(Policy.load(tmp_path / "snapshot").act(seen), policy.act(seen))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])

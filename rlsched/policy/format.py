@@ -23,6 +23,8 @@ from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy.network import tensor_shapes
 
 FORMAT_VERSION = 1
+FILE_NAME = "policy.safetensors"
+"""Of the policy in a folder."""
 MAX_BYTES = 16 * 2**20
 MAX_UNITS = 1024
 LICENCE = "Apache-2.0"
@@ -68,8 +70,9 @@ def encode(tensors: Mapping[str, Array], metadata: PolicyMetadata) -> bytes:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], PolicyMetadata]:
-    """Tensors and metadata of the policy file at `path`; PolicyFormatError if it is not one."""
-    _check_file(Path(path))
+    """Tensors and metadata of the policy file at `path`, or in that folder; PolicyFormatError if it is not one."""
+    path = _find(Path(path))
+    _check_file(path)
     try:
         with safetensors.safe_open(path, framework="np") as file:
             entries = file.metadata() or {}
@@ -109,11 +112,18 @@ def check_tensors(tensors: Mapping[str, Array]) -> None:
             raise PolicyFormatError(f"policy tensors normalizer.{part}_low and _high must be ordered.")
 
 
+def _find(path: Path) -> Path:
+    """The file, also where a folder is given that holds it, as a training or a model hub leaves it."""
+    found = path / FILE_NAME if path.is_dir() else path
+    if not found.is_file():
+        raise FileNotFoundError(
+            f"no policy file at {found}: train one with `rlsched train --out DIR`. Nothing is ever downloaded: a "
+            "policy on a model hub is fetched by the hub's own tools, whose local folder can be given here."
+        )
+    return found
+
+
 def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder: give the file in it, {path / 'policy.safetensors'}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"no policy file at {path}: train one with `rlsched train --out DIR`.")
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise PolicyFormatError(f"{path} has {size} bytes; a policy file has at most {MAX_BYTES}.")

@@ -37,7 +37,9 @@ class Policy:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Policy:
-        """The policy in the file at `path`. Nothing in the file is executed.
+        """The policy in the file at `path`, or in `policy.safetensors` of that folder.
+
+        Nothing in the file is executed, and nothing is downloaded.
 
         Raises:
             FileNotFoundError: there is no such file.
