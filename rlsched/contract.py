@@ -231,10 +231,12 @@ class Decision:
         lr_scale: (R, W) multiplier of every group's base learning rate at each step of the coming window;
             W is at least the longest window, and entries beyond a run's own window are not used.
         bucket_weights: (R, K) probability of drawing from each bucket.
+        notes: kind and message of what the user of a single run should know about this decision.
     """
 
     lr_scale: Array
     bucket_weights: Array
+    notes: tuple[tuple[str, str], ...] = ()
 
     def check(self, window: Window) -> Decision:
         """This decision if it fits `window`; a ValueError that says what is wrong otherwise.

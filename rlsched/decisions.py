@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlsched.contract import TELEMETRY, Array, Controller, RunSpec, State, Window, check_controller
+from rlsched.contract import TELEMETRY, Array, Controller, Decision, RunSpec, State, Window, check_controller
 from rlsched.controllers import PolicyController
 from rlsched.policy import Policy
 
@@ -42,7 +42,7 @@ class Decisions:
         self.index = 0
         self.decide(Window.opening(spec), base_lrs)
 
-    def decide(self, window: Window, base_lrs: Sequence[float]) -> None:
+    def decide(self, window: Window, base_lrs: Sequence[float]) -> Decision:
         """Let the controller decide after `window`; `base_lrs` (G,) are only for the record."""
         self._state, decision = self._controller.decide(self._state, window)
         decision.check(window)
@@ -60,6 +60,7 @@ class Decisions:
                 "validation_loss": float(window.validation_loss[0]),
             }
         )
+        return decision
 
     def end_window(self, step: int) -> None:
         """Let the window end at `step`, if it would not before."""

@@ -160,7 +160,8 @@ class ScheduledRun:
                 )
             # What was drawn until now counts for the buckets it was drawn from: batches remember them.
             self.sampler.refresh()
-        self.decisions.decide(window, base_lrs)
+        for kind, message in self.decisions.decide(window, base_lrs).notes:
+            self.emit(kind, message, once=True)
         self._record(self.decisions.latest)
         self._begin_window()
         hidden = self._guarded and (window.alarm[0] or window.nonfinite[0])

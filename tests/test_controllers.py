@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rlsched import Constant, Guard, Linear, PolicyController, RunSpec, Window
+from rlsched import Constant, Guard, Linear, Policy, PolicyController, RunSpec, Window
+from rlsched.observation import RUN_FEATURES
 from tests.policies import random_policy
 
 RUN = RunSpec.single(100, 10, 0.1, adaptive=True, bucket_shares=[0.5, 0.5])
@@ -52,6 +53,38 @@ def test_a_loss_the_features_are_not_defined_for_holds_the_policy(loss):
     relative = [d.lr_scale[0, 0] / (1 - w.progress[0]) for w, d in decisions]
     assert relative[4] == pytest.approx(relative[3] if loss < 0 else relative[4])
     assert relative[5] == pytest.approx(relative[4])
+
+
+def narrow_policy(seed):
+    """A policy that saw little: the loss never rose."""
+    policy = random_policy(seed)
+    tensors = dict(policy.tensors)
+    index = [feature.name for feature in RUN_FEATURES].index("loss_vs_best")
+    for name, value in (("mean", 0.0), ("std", 0.05)):
+        tensors[f"normalizer.run_{name}"] = tensors[f"normalizer.run_{name}"].copy()
+        tensors[f"normalizer.run_{name}"][index] = value
+    return Policy(tensors, policy.metadata)
+
+
+def test_outside_of_what_it_knows_a_policy_does_not_speed_up():
+    moves: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(20):
+        controller = PolicyController(narrow_policy(seed))
+        state = controller.init(RUN)
+        for window in windows([2.0, 2.0, 2.1, 5.0, 2.1, 2.1]):
+            before = state["action"]["log_scale"]
+            state, decision = controller.decide(state, window)
+            far = bool(window.loss[0] == 5.0)
+            moves[far].append((state["action"]["log_scale"] - before)[0])
+            assert [kind for kind, _ in decision.notes] == ["out_of_range"] * far
+            if far:
+                assert (
+                    "loss_vs_best (ln(loss / lowest window loss so far)) is 0.916, 18 stand"
+                    in decision.notes[0][1]
+                )
+                np.testing.assert_array_equal(decision.bucket_weights, RUN.bucket_shares)
+    assert max(moves[True]) == 0.0 > min(moves[True]), "some policies slow down, none speeds up"
+    assert max(moves[False]) > 0.0
 
 
 def test_the_guard_backs_off_compounds_and_recovers():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, SequentialLR
 
-from rlsched import Constant, Event, Linear, RLScheduler
+from rlsched import Constant, Event, Linear, Policy, RLScheduler
 from tests.loops import start, train
 from tests.policies import random_policy
 
@@ -186,3 +186,15 @@ def test_events_are_kept_and_passed_on():
     scheduler = RLScheduler(optimizer, 10, controller=Constant(), on_event=seen.append)
     train(model, optimizer, scheduler, 12)
     assert scheduler.events == seen != []
+
+
+def test_telemetry_out_of_range_is_pointed_out_once():
+    model, optimizer = start()
+    policy = random_policy(1)
+    tensors = dict(policy.tensors) | {
+        "normalizer.run_mean": np.full_like(policy.tensors["normalizer.run_mean"], 900.0)
+    }
+    scheduler = RLScheduler(optimizer, 40, Policy(tensors, policy.metadata), on_event=lambda event: None)
+    train(model, optimizer, scheduler, 40)
+    assert kinds(scheduler) == ["out_of_range"]
+    np.testing.assert_array_less(np.diff(scheduler.history()["lr_scale"][5:]), 0.0)

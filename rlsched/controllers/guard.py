@@ -79,7 +79,7 @@ class Guard:
             "bucket_weights": weights,
         }
         backed = np.minimum(lr_scale * (self.backoff**level)[:, None], ceiling[:, None])
-        return guarded, Decision(backed, weights)
+        return guarded, Decision(backed, weights, decision.notes)
 
 
 def _shift(values: Array, offset: Array, width: int) -> Array:

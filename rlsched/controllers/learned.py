@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlsched.contract import Decision, RunSpec, State, Window
+import numpy as np
+
+from rlsched.contract import Array, Decision, RunSpec, State, Window
+from rlsched.observation import RUN_FEATURES
 from rlsched.policy import Policy
+
+FAR = 8.0
+"""Standard deviations from the mean of training beyond which an observation is of a kind the policy never saw."""
+_FIXED = {"progress", "decisions_left", "interval", "log_scale", "last_move", "batch_size", "adaptive", "feedback",
+          "curriculum"}  # fmt: skip
+"""What a run is, and what was done in it, rather than how it fares: a longer run is none of another kind."""
+_MEASURED = np.array([feature.name not in _FIXED for feature in RUN_FEATURES])
 
 
 @dataclass(frozen=True)
@@ -13,7 +23,9 @@ class PolicyController:
     """Learning rate and bucket weights from a policy's deterministic action.
 
     A run that reports no loss is left at the policy's default: linear decay after a short warm-up, over the
-    natural mixture.
+    natural mixture. So is one whose telemetry is further than `FAR` standard deviations from what the policy saw
+    in training, but that the policy may still lower its learning rate: outside of what it knows it does not speed
+    up.
     """
 
     policy: Policy
@@ -35,4 +47,29 @@ class PolicyController:
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
         interface = self.policy.interface
         state, observation = interface.observe(state, window)
-        return interface.act(state, window, self.policy.act(observation))
+        action = self.policy.act(observation)
+        distance = self._distance(observation)
+        far = distance.max(axis=1) > FAR
+        if not far.any():
+            return interface.act(state, window, action)
+        cautious = np.zeros_like(action)
+        cautious[:, 0] = np.minimum(action[:, 0], 0.0)
+        state, decision = interface.act(state, window, np.where(far[:, None], cautious, action))
+        note = _note(observation[0], distance[0]) if len(far) == 1 else ()
+        return state, Decision(decision.lr_scale, decision.bucket_weights, note)
+
+    def _distance(self, observation: Array) -> Array:
+        """(R, F) standard deviations of each measured run feature from its mean in training."""
+        mean, std = (self.policy.tensors[f"normalizer.run_{name}"] for name in ("mean", "std"))
+        distance: Array = np.abs(observation[:, : len(RUN_FEATURES)] - mean) / std * _MEASURED
+        return distance
+
+
+def _note(observation: Array, distance: Array) -> tuple[tuple[str, str], ...]:
+    worst = int(distance.argmax())
+    feature = RUN_FEATURES[worst]
+    message = (
+        f"{feature.name} ({feature.meaning}) is {observation[worst]:.3g}, {distance[worst]:.0f} standard "
+        "deviations from what the policy saw in training: while it is so, the schedule is linear decay, or lower."
+    )
+    return (("out_of_range", message),)
