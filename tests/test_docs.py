@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rlsched import Linear, RLScheduler
+from tests.loops import start
 from tests.policies import random_policy
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +25,7 @@ FEW = ["--groups", "1", "--group-tasks", "1"]
 SHORTER = {
     "train": QUICK,
     "score": ["--groups", "2", "--group-tasks", "1"],
+    "harm": ["--count", "2"],
     "ablate": ["--config", "tiny.toml", "--seeds", "1", "--variants", "no PPO", *FEW],
 }
 """Flags that make a command of the documents one of seconds."""
@@ -52,6 +55,12 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random_policy(0).save(tmp_path / "runs" / "demo" / "policy.safetensors")
     (tmp_path / "tiny.toml").write_text(TINY)
+    # The run that the documents draw.
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 20, controller=Linear(), log_to="runs/mine.jsonl")
+    for _ in range(20):
+        optimizer.step()
+        scheduler.step(1.0)
     for code in blocks("python"):
         # Code that the reader is told to put into a file.
         named = re.match(r"# (\w+\.py)\n", code)

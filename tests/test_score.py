@@ -29,7 +29,14 @@ def comparison(scores, tuned, configs, per_group=2) -> Comparison:
 
 def plain(config, **changes):
     """The task without flaws, but for `changes`."""
-    clean = {"label_noise": 0.0, "imbalance": 1.0, "duplicates": 0.0, "domain_skew": 0.0, "drift": 0.0}
+    clean = {
+        "label_noise": 0.0,
+        "imbalance": 1.0,
+        "duplicates": 0.0,
+        "domain_skew": 0.0,
+        "drift": 0.0,
+        "feedback": False,
+    }
     return dataclasses.replace(config, bucket_by="difficulty", **clean | changes)
 
 
@@ -64,19 +71,21 @@ def test_the_interval_is_over_groups_because_their_tasks_are_alike():
 
 def test_kinds_tell_flaws_and_families_apart():
     rng = np.random.default_rng(0)
-    drifting = plain(Tabular().sample(rng), drift=0.5)
+    drifting = plain(Tabular().sample(rng), drift=0.5, feedback=True)
     silent = TaskConfig(data_seed=0, num_steps=50, num_decisions=5, batch_size=8, optimizer="adam", base_lr=0.1)
     configs = [*noisy(2), *noisy(2, 0.0), drifting, silent]
-    found = comparison([1.0, 1.0, 2.0, 2.0, 3.0, 9.0], np.zeros(6), configs)
+    found = comparison([1.0, 1.0, 2.0, 2.0, 4.0, 9.0], np.zeros(6), configs)
     means = {kind: over(found, np.zeros(6), which).mean for kind, which in kinds(configs).items()}
     assert means == {
-        "all": 3.0,
-        "clean labels": pytest.approx(7 / 3),
+        "all": pytest.approx(19 / 6),
+        "clean labels": pytest.approx(8 / 3),
         "no flaw": 2.0,
         "noisy labels": 1.0,
-        "drift": 3.0,
+        "drift": 4.0,
+        "validation losses reported": 4.0,
+        "none reported": 3.0,
         "Digits": 1.5,
-        "Tabular": 3.0,
+        "Tabular": 4.0,
         "Task": 9.0,
     }
     assert found.over(np.zeros(6), lambda config: False) is None

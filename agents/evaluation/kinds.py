@@ -34,12 +34,14 @@ FLAWLESS: Which = _data(lambda config: not any(has(config) for has in FLAWS.valu
 
 
 def kinds(configs: Sequence[TaskConfig]) -> dict[str, Which]:
-    """Those that some of `configs` are of: all tasks, without and with flaws, and the families if several."""
+    """Those that some of `configs` are of: all tasks, by flaw and feedback, and the families if several."""
     found: dict[str, Which] = {
         "all": lambda config: True,
         "clean labels": _data(lambda config: not config.label_noise),
         "no flaw": FLAWLESS,
         **FLAWS,
+        "validation losses reported": lambda config: config.feedback,
+        "none reported": lambda config: not config.feedback,
     }
     families = sorted({type(config) for config in configs}, key=lambda kind: kind.__name__)
     if len(families) > 1:
