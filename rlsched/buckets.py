@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from rlsched import _check
 from rlsched.contract import Array
+
+if TYPE_CHECKING:
+    from rlsched.online import OnlineBuckets
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,13 @@ class Buckets:
         values = _check.labels("ids", ids, "Give one group per example.")
         groups, compact = np.unique(values, return_inverse=True)
         return cls(compact.astype(np.int64), np.full(groups.size, 0.5))
+
+    @staticmethod
+    def online(num_examples: int, count: int = 4, *, seed: int = 0, rate: float = 0.5) -> OnlineBuckets:
+        """Buckets that follow the losses of the run itself; see `OnlineBuckets`, which this makes."""
+        from rlsched.online import OnlineBuckets
+
+        return OnlineBuckets(num_examples, count, seed=seed, rate=rate)
 
     def probe(self, per_bucket: int = 16, seed: int = 0) -> npt.NDArray[np.int64]:
         """A fixed random sample of each bucket, on which to measure its loss at any time.

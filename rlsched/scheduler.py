@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,7 +204,7 @@ class RLScheduler(LRScheduler):
         """Whether `report_loss` was called since the last step."""
         return self._reported is not None
 
-    def step(self, loss: float | Tensor | Array | None = None) -> None:
+    def step(self, loss: float | Tensor | Array | Mapping[str, Any] | None = None) -> None:
         """Account for one optimizer step and set the learning rate of the next.
 
         Args:
@@ -214,10 +214,14 @@ class RLScheduler(LRScheduler):
                 warm-up. Under `torch.distributed`, each rank passes its own. A non-finite loss is an event, not an
                 error: the guard cuts the learning rate of the steps to come. The update that this loss led to has
                 been made; skip it yourself (as gradient scaling does) if the model is to survive it.
+                It may also be a dict of metrics, of which "loss" and "validation_loss" are read, each if it is
+                there; one of them must be.
 
         Raises:
             TypeError, ValueError: `loss` is of another type or shape, or does not match the batch.
         """
+        if isinstance(loss, Mapping):
+            loss = self._read_metrics(loss)
         losses, self._reported = (self._reported if loss is None else as_losses("loss", loss)), None
         sampler, ids = self._run.sampler, None
         if sampler is not None:
@@ -309,6 +313,14 @@ class RLScheduler(LRScheduler):
         """Begin the run: the opening."""
         self._run.begin(self._make_spec(), self._floats())
         self._apply()
+
+    def _read_metrics(self, metrics: Mapping[str, Any]) -> Any:
+        """The training loss among `metrics`; the validation loss is reported."""
+        if not {"loss", "validation_loss"} & set(metrics):
+            raise ValueError(f'metrics must hold "loss" or "validation_loss", got {sorted(map(str, metrics))}.')
+        if metrics.get("validation_loss") is not None:
+            self.report_validation(metrics["validation_loss"])
+        return metrics.get("loss")
 
     def _notice_misuse(self, loss: float | None) -> None:
         """Events for what a script does wrong around this scheduler."""

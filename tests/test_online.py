@@ -376,3 +376,12 @@ def test_bucket_losses_need_a_sampler():
     scheduler = RLScheduler(torch.optim.SGD([torch.zeros(1)], lr=0.1), 40, controller=Linear())
     with pytest.raises(ValueError, match="report_bucket_losses needs a sampler"):
         scheduler.report_bucket_losses([1.0])
+
+
+def test_buckets_make_online_ones():
+    made = Buckets.online(100, count=5, seed=3, rate=0.2)
+    assert isinstance(made, OnlineBuckets)
+    np.testing.assert_array_equal(made.buckets.ids, OnlineBuckets(100, 5, seed=3).buckets.ids)
+    made.record([0], [1.0])
+    made.record([0], [2.0])
+    assert made.running_loss[0] == pytest.approx(1.2)

@@ -276,6 +276,27 @@ def test_validation_feedback_reaches_the_policy():
             scheduler.report_validation(bad)
 
 
+def test_metrics_are_the_losses_they_hold():
+    def rates(report):
+        model, optimizer = start()
+        scheduler = RLScheduler(optimizer, 40, random_policy(1))
+
+        def step(losses):
+            return report(scheduler, losses.mean(), 1.0 + scheduler.last_epoch)
+
+        return train(model, optimizer, scheduler, 40, report=step)
+
+    def apart(scheduler, loss, validation):
+        scheduler.report_validation(validation)
+        return loss
+
+    together = rates(lambda _, loss, validation: {"loss": loss, "validation_loss": validation, "accuracy": 0.5})
+    assert together == rates(apart)
+    assert rates(lambda _, loss, __: {"loss": loss, "validation_loss": None}) == rates(lambda _, loss, __: loss)
+    with pytest.raises(ValueError, match=r"metrics must hold \"loss\" or \"validation_loss\", got \['accuracy'\]"):
+        RLScheduler(start()[1], 40, controller=Linear()).step({"accuracy": 0.5})
+
+
 BUCKETS = Buckets.from_scores(np.arange(120.0), count=4)
 
 
