@@ -1,15 +1,11 @@
-"""Training: reproducible to the bit, resumed from any moment, and it learns."""
+"""Training: reproducible to the bit, and what it leaves behind."""
 
 import dataclasses
-import functools
 import importlib.metadata
 import json
 import math
-import os
 import platform
-import resource
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +16,10 @@ import torch
 from gymnasium.utils import seeding
 
 import rlsched
-from rlsched import Policy
 from rlsched.action import ActionSpec
 from rlsched.agents import (
     EvaluationSettings,
     PPOSettings,
-    Progress,
     RolloutPlan,
     TaskSettings,
     TrainConfig,
@@ -34,43 +28,11 @@ from rlsched.agents import (
 )
 from rlsched.agents.evaluation import BaselineUnit, EvaluationUnit, evaluation_seeds, join_outcomes
 from rlsched.agents.imitation import LessonUnit, SearchUnit
-from rlsched.agents.rollouts import NO_WEIGHTS, InProcess, Job, RolloutUnit, Setting, Weights
-from rlsched.envs.tasks import Digits, DigitsConfig, Task, TaskConfig, TaskFamily
+from rlsched.agents.rollouts import InProcess, Job, RolloutUnit, Setting, Weights
+from rlsched.envs.tasks import Task, TaskConfig
 from rlsched.policy import PolicyInterface
 from tests.families import TINY, Recorded, TooLow
-from tests.trainings import SMALL, weights
-
-AHEAD = dataclasses.replace(SMALL, rollouts=dataclasses.replace(SMALL.rollouts, overlap=True))
-BRIEF = TrainConfig(
-    warm_start=WarmStart(groups=0),
-    rollouts=RolloutPlan(units=1, slots=4, decisions=10),
-    ppo=PPOSettings(iterations=1, minibatch=20, epochs=1),
-    evaluation=EvaluationSettings(groups=1, group_tasks=3),
-)
-"""PPO alone, for one iteration."""
-
-
-class Stop(Exception):
-    """The training is interrupted."""
-
-
-@dataclass
-class Run:
-    """A training in a folder, as it went."""
-
-    out: Path
-    policy: Policy
-    told: list[Progress]
-
-    @property
-    def checkpoint(self) -> dict[str, Any]:
-        found: dict[str, Any] = torch.load(self.out / "checkpoint.pt", weights_only=True)
-        return found
-
-
-def run(config: TrainConfig, out: Path, tasks: TaskFamily = TINY) -> Run:
-    told: list[Progress] = []
-    return Run(out, train(config, out, tasks=tasks, report=told.append), told)
+from tests.trainings import AHEAD, BRIEF, SMALL, Run, check_same_end, run, weights
 
 
 @pytest.fixture(scope="module")
@@ -81,36 +43,6 @@ def whole(tmp_path_factory) -> Run:
 @pytest.fixture(scope="module")
 def whole_ahead(tmp_path_factory) -> Run:
     return run(AHEAD, tmp_path_factory.mktemp("ahead") / "run")
-
-
-def check_equal(one: Any, other: Any, where: str = "") -> None:
-    """Fail unless two checkpoints, or parts of them, agree bit for bit."""
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype, where
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for name, value in one.items():
-            check_equal(value, other[name], f"{where}/{name}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), where
-        for number, (mine, theirs) in enumerate(zip(one, other, strict=True)):
-            check_equal(mine, theirs, f"{where}/{number}")
-    else:
-        assert one == other or (one != one and other != other), where
-
-
-def check_same_end(one: Run, other: Run) -> None:
-    """Fail unless two trainings ended alike: policy, figures, and all that a further step would depend on."""
-    assert weights(one.policy) == weights(other.policy)
-    assert one.policy.metadata.evaluation == other.policy.metadata.evaluation
-    assert one.policy.metadata.action == other.policy.metadata.action
-    settings = [dict(each.policy.metadata.training) for each in (one, other)]
-    for each in settings:
-        each.pop("made_with")  # a colleague may commit between two trainings
-    assert settings[0] == settings[1]
-    check_equal(one.checkpoint, other.checkpoint)
 
 
 def test_training_is_reproducible_bit_for_bit(whole, tmp_path):
@@ -125,114 +57,6 @@ def test_units_ahead_are_another_training_and_reproducible_too(whole, whole_ahea
     check_same_end(run(AHEAD, tmp_path / "again"), whole_ahead)
     last = [each.checkpoint["policy"]["mlp_extractor.actor.lr_head.weight"] for each in (whole, whole_ahead)]
     assert not torch.equal(*last)
-
-
-def written(out: Path) -> int:
-    """When the checkpoint in `out` was written, 0 if there is none."""
-    path = out / "checkpoint.pt"
-    return path.stat().st_mtime_ns if path.exists() else 0
-
-
-@pytest.mark.parametrize(("overlap", "later"), [(False, 1), (False, 2), (True, 1), (True, 3)])
-def test_stopped_after_every_checkpoint_it_ends_as_if_it_never_was(whole, whole_ahead, tmp_path, overlap, later):
-    """Stopped at the first, second or third report after a checkpoint: between stages and in the midst of them."""
-    config, expected = (AHEAD, whole_ahead) if overlap else (SMALL, whole)
-    out, stages = tmp_path / "run", []
-    for attempt in range(30):
-        before = written(out)
-        since: list[Progress] = []
-
-        def stop(progress, before=before, since=since):
-            if written(out) != before:
-                since.append(progress)
-                if len(since) == later:
-                    stages.append(progress.stage)
-                    raise Stop
-
-        told: list[Progress] = []
-
-        def report(progress, told=told, stop=stop):
-            told.append(progress)
-            stop(progress)
-
-        try:
-            policy = train(config, out, tasks=TINY, resume=attempt > 0, report=report)
-            break
-        except Stop:
-            continue
-    check_same_end(Run(out, policy, told), expected)
-    # After the baselines, the tuning, each of two rounds, and each of three iterations.
-    stops = ["tuning tasks", "imitation 1/2", "imitation 2/2", *["learning"] * 4]
-    assert stages == stops if later == 1 else len(stages) >= 4
-
-
-class Failing(InProcess):
-    """Stops the training at its nth batch of jobs, and says which kind of job it was; never for n = 0."""
-
-    def __init__(self, setting: Setting, count: int, stopped: list[type]) -> None:
-        super().__init__(setting)
-        self.count, self.stopped = count, stopped
-
-    def submit(self, jobs, weights=NO_WEIGHTS):
-        self.count -= 1
-        if self.count == 0:
-            self.stopped.append(type(jobs[0]))
-            raise Stop
-        return super().submit(jobs, weights)
-
-
-def test_stopped_at_every_kind_of_job_it_ends_as_if_it_never_was(whole, tmp_path):
-    """In an evaluation too, when the warm start or an iteration is done and not yet saved."""
-    out = tmp_path / "run"
-    stopped: list[type] = []
-    for number, count in enumerate([2, 3, 2, 3, 3, 0]):
-        backend = functools.partial(Failing, count=count, stopped=stopped)
-        try:
-            policy = train(SMALL, out, tasks=TINY, resume=number > 0, backend=backend)
-        except Stop:
-            continue
-    assert stopped == [SearchUnit, LessonUnit, EvaluationUnit, RolloutUnit, EvaluationUnit]
-    check_same_end(Run(out, policy, []), whole)
-
-
-def test_killed_at_random_moments_it_ends_as_if_it_never_was(whole, tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "-W", "error", "-m", "tests.resumed", str(out), "6"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
-    assert done.returncode == 0, done.stderr
-    killed, resumed = map(int, done.stdout.split())
-    assert killed > 2
-    assert resumed > 1
-    check_same_end(Run(out, Policy.load(out / "policy.safetensors"), []), whole)
-
-
-@pytest.mark.parametrize(("kilobytes", "stage"), [(100, "learning"), (30, "imitation 2/2")])
-def test_a_full_disk_leaves_the_last_checkpoint_and_policy_as_they_were(whole, tmp_path, kilobytes, stage):
-    """No file can grow beyond a limit, from some moment on. The policy file has some 50 kB, a checkpoint 280."""
-    out = tmp_path / "run"
-    kept: dict[str, bytes] = {}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill_the_disk(progress):
-        if progress.stage == stage and not kept:
-            kept.update({path.name: path.read_bytes() for path in out.iterdir() if path.is_file()})
-            resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1000, limits[1]))
-
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            train(SMALL, out, tasks=TINY, report=fill_the_disk)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    left = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    assert left.keys() == kept.keys(), "nothing half-written lies about"
-    assert left["checkpoint.pt"] == kept["checkpoint.pt"]
-    if kilobytes == 30:
-        assert left == kept
-    policy = train(SMALL, out, tasks=TINY, resume=True)
-    check_same_end(Run(out, policy, []), whole)
-
-
-# What is told and left behind
 
 
 def test_the_exported_policy_is_the_best_one_evaluated(whole):
@@ -317,15 +141,6 @@ def test_the_warm_start_alone_is_a_training_too(tmp_path):
     assert weights(again) == weights(found.policy)
 
 
-def test_a_finished_training_is_resumed_to_the_same_policy(whole):
-    before = (whole.out / "checkpoint.pt").read_bytes()
-    assert weights(train(SMALL, whole.out, tasks=TINY, resume=True)) == weights(whole.policy)
-    assert (whole.out / "checkpoint.pt").read_bytes() == before
-
-
-# Seeds
-
-
 @dataclass
 class Watched(Recorded):
     """Knows which kind of job its tasks are built for."""
@@ -392,124 +207,6 @@ def test_nothing_that_is_evaluated_on_is_ever_trained_on(tmp_path, monkeypatch):
 
 
 # Refusals
-
-
-def test_a_folder_that_holds_a_run_is_not_overwritten(whole):
-    with pytest.raises(FileExistsError, match=r"holds a training run: pass --resume to continue it"):
-        train(SMALL, whole.out, tasks=TINY)
-
-
-def test_resuming_is_refused_where_there_is_nothing_to_resume(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint to resume from: start without --resume"):
-        train(BRIEF, tmp_path / "none", tasks=TINY, resume=True)
-
-    def stop(progress):
-        raise Stop
-
-    with pytest.raises(Stop):
-        train(BRIEF, tmp_path / "early", tasks=TINY, report=stop)
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
-        train(BRIEF, tmp_path / "early", tasks=TINY, resume=True)
-    # There is nothing to lose: it may start anew.
-    train(BRIEF, tmp_path / "early", tasks=TINY)
-
-
-def test_resuming_with_other_settings_is_refused_and_says_which(whole):
-    other = dataclasses.replace(
-        SMALL, seed=3, ppo=dataclasses.replace(SMALL.ppo, iterations=9), action=ActionSpec(max_move=0.5)
-    )
-    wanted = (
-        r"other settings of action.max_move \(was 0.7, now 0.5\), ppo.iterations \(was 3, now 9\), "
-        r"seed \(was 0, now 3\): resume it with those, or give another --out"
-    )
-    with pytest.raises(ValueError, match=wanted):
-        train(other, whole.out, tasks=TINY, resume=True)
-    with pytest.raises(ValueError, match=r"other settings of distribution \(was Digits\(.*now Digits\("):
-        train(SMALL, whole.out, tasks=dataclasses.replace(TINY, max_steps=19), resume=True)
-
-
-def test_damaged_files_are_refused_with_the_remedy(tmp_path):
-    out = tmp_path / "run"
-    run(BRIEF, out)
-    whole = (out / "checkpoint.pt").read_bytes()
-    for damaged in (b"PK\x03\x04 not a checkpoint", whole[: len(whole) // 2], b""):
-        (out / "checkpoint.pt").write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"cannot resume from .*start afresh in another folder"):
-            train(BRIEF, out, tasks=TINY, resume=True)
-    (out / "checkpoint.pt").write_bytes(whole)
-    (out / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json is damaged .*start afresh in another folder"):
-        train(BRIEF, out, tasks=TINY, resume=True)
-
-
-def test_a_checkpoint_that_would_run_code_is_not_read(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "exploded"),)
-
-    out = tmp_path / "run"
-    run(BRIEF, out)
-    torch.save({"policy": Bomb()}, out / "checkpoint.pt")
-    with pytest.raises(ValueError, match="cannot resume from"):
-        train(BRIEF, out, tasks=TINY, resume=True)
-    assert not (tmp_path / "exploded").exists()
-
-
-def test_episodes_longer_than_a_rollout_are_refused(tmp_path):
-    class Long(Digits):
-        def sample(self, rng: np.random.Generator) -> DigitsConfig:
-            return dataclasses.replace(super().sample(rng), num_steps=300, num_decisions=150)
-
-    with pytest.raises(ValueError, match=r"num_decisions must be at most 10 in every task, got 150: raise"):
-        train(BRIEF, tmp_path / "run", tasks=Long())
-    assert not (tmp_path / "run").exists()
-
-
-def test_what_is_no_family_of_tasks_is_refused(tmp_path):
-    tasks: Any = Digits
-    with pytest.raises(TypeError, match="tasks must be a TaskFamily, got the class Digits"):
-        train(BRIEF, tmp_path / "run", tasks=tasks)
-
-
-def test_configs_name_the_field_that_is_wrong():
-    for make, fields, words in (
-        (PPOSettings, {"iterations": -1}, "iterations must be an integer >= 0, got -1"),
-        (PPOSettings, {"learning_rate": -1.0}, "learning_rate must be a finite number"),
-        (PPOSettings, {"gae_lambda": 2.0}, "gae_lambda must be a finite number in"),
-        (PPOSettings, {"minibatch": 1}, "minibatch must be an integer >= 2, got 1"),
-        (EvaluationSettings, {"every": 0}, "every must be an integer >= 1, got 0"),
-        (TaskSettings, {"family": "x"}, "family must be one of"),
-        (TaskSettings, {"unstackable": "x"}, "unstackable must be one of eager, refuse"),
-        (WarmStart, {"rounds": 0}, "rounds must be an integer >= 1, got 0"),
-        (WarmStart, {"groups": -1}, "groups must be an integer >= 0, got -1"),
-        (TrainConfig, {"seed": -1}, r"seed must be an integer in \[0, 4294967295\], got -1"),
-        (
-            TrainConfig,
-            {"ppo": PPOSettings(minibatch=30)},
-            r"must divide units x slots x decisions \(12800\)",
-        ),
-        (
-            TrainConfig,
-            {"warm_start": WarmStart(groups=0), "ppo": PPOSettings(iterations=0)},
-            "iterations must be at least 1 without a warm start",
-        ),
-    ):
-        with pytest.raises(ValueError, match=words):
-            make(**fields)
-
-
-@pytest.mark.parametrize("seed", [2**32 - 1, 2**32, 2**70])
-def test_a_large_seed_is_used_or_refused_by_name(tmp_path, seed):
-    """Stable-baselines3 seeds generators that take 32 bits."""
-    try:
-        config = dataclasses.replace(BRIEF, seed=seed)
-    except ValueError as error:
-        assert "seed must be an integer in" in str(error)  # noqa: PT017
-        return
-    run(config, tmp_path / "run")
-
-
-# Learning
 
 
 def test_ppo_learns_to_raise_a_learning_rate_that_is_too_low(tmp_path):
