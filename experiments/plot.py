@@ -24,7 +24,9 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None) ->
     try:
         decisions, events = read_run_log(run)
     except ValueError as error:
-        raise ArgumentError(f"{error} Give the file that RLScheduler(..., log_to=...) wrote.") from error
+        raise ArgumentError(
+            f"{run} cannot be read ({error}). Give the file that RLScheduler(..., log_to=...) wrote."
+        ) from error
     if not decisions:
         raise ArgumentError(f"{run} holds no decision yet: wait for the run to take one.")
     picture = plot_run(decisions, events, run.with_suffix(".png") if out is None else out)

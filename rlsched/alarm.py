@@ -13,6 +13,8 @@ CERTAIN = 100.0
 """How many times as high it is when a single step is enough."""
 LEAST_USUAL = 0.25
 """Share of the first loss that counts as usual at least: what has nearly vanished may well come back a little."""
+LOST = 10
+"""Steps in a row without a finite loss after which a model does not recover."""
 MEMORY = 0.05
 """Weight of the newest loss in the usual one."""
 
@@ -31,7 +33,7 @@ class LossAlarm:
         self._first = math.nan
         self._usual = math.nan
         self._high = 0
-        self._bad = False
+        self._bad = 0
         self._scaled = True
 
     def check(self, loss: float | None) -> str | None:
@@ -44,10 +46,9 @@ class LossAlarm:
         if loss is None:
             return None
         if not math.isfinite(loss):
-            alarm = None if self._bad else "non_finite_loss"
-            self._bad, self._high = True, 0
-            return alarm
-        self._bad = False
+            self._bad, self._high = self._bad + 1, 0
+            return "non_finite_loss" if self._bad == 1 else None
+        self._bad = 0
         if math.isnan(self._first):
             self._first = self._usual = loss
         self._scaled &= loss >= 0.0
@@ -64,6 +65,11 @@ class LossAlarm:
         self._usual, self._high = loss, 0
         return "exploding_loss"
 
+    @property
+    def lost(self) -> bool:
+        """Whether the losses have just been other than finite for `LOST` steps in a row."""
+        return self._bad == LOST
+
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
         return {
@@ -77,4 +83,4 @@ class LossAlarm:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self._first, self._usual = float(state["first"]), float(state["usual"])
-        self._high, self._bad, self._scaled = int(state["high"]), bool(state["bad"]), bool(state["scaled"])
+        self._high, self._bad, self._scaled = int(state["high"]), int(state["bad"]), bool(state["scaled"])

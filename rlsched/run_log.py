@@ -32,11 +32,15 @@ class RunLog:
             - a function of a step and a dict of numbers.
 
     Raises:
-        TypeError: `log_to` is something else.
+        TypeError, ValueError: `log_to` is something else, or a folder.
     """
 
     def __init__(self, log_to: Any = None) -> None:
         self._path = Path(log_to) if isinstance(log_to, str | os.PathLike) else None
+        if self._path is not None and self._path.is_dir():
+            raise ValueError(
+                f"log_to must name a file, got the folder {self._path}: give {self._path / 'run.jsonl'}."
+            )
         self._send = None if log_to is None or self._path is not None else _sender(log_to)
 
     def decision(self, row: Row) -> None:

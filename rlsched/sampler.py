@@ -43,6 +43,9 @@ class CurriculumSampler(Sampler[list[int]]):
     share of them: no example goes to two ranks. Make the sampler after `init_process_group`, with equal arguments
     on all ranks.
 
+    Attributes:
+        drawn: batches so far, by this object.
+
     Args:
         buckets: the partition of the data set, in the data set's order: `Buckets`, or `OnlineBuckets`, of which
             each sampler needs its own.
@@ -81,6 +84,7 @@ class CurriculumSampler(Sampler[list[int]]):
         # The examples of each batch that no step accounted for yet, of all ranks, and the buckets they were drawn
         # from: (2, ranks * B).
         self._pending: deque[npt.NDArray[np.int64]] = deque()
+        self.drawn = 0
         self._exhausted = True
         self._scheduler = scheduler
         if scheduler is not None:
@@ -110,6 +114,7 @@ class CurriculumSampler(Sampler[list[int]]):
     def draw(self) -> npt.NDArray[np.int64]:
         """(B,) indices of the next batch of this rank."""
         (indices,), (ids,) = self._draws.draw(self.weights)
+        self.drawn += 1
         if self._scheduler is not None:
             if len(self._pending) >= MAX_PENDING:
                 raise ValueError(

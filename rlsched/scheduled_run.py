@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from rlsched import ranks
-from rlsched.alarm import LossAlarm
+from rlsched.alarm import LOST, LossAlarm
 from rlsched.contract import Array, Controller, RunSpec
 from rlsched.controllers import Guard
 from rlsched.decisions import Decisions
@@ -25,12 +25,20 @@ Validate = Callable[[], float | Tensor | None]
 """Gives the loss on held-out data, or None for nothing to say."""
 
 ALARMS = {
-    "non_finite_loss": "is not finite: the learning rate is cut. If the losses stay so, the model is lost: "
-    "restart from a checkpoint with a lower base learning rate.",
-    "exploding_loss": "has been several times as high as usual for some steps: the learning rate is cut, and then "
-    "rises again slowly. If your loss rises for another reason, pass guard=False.",
+    "non_finite_loss": "is not finite: the learning rate is cut. "
+    "If that can happen, skip the updates of such losses.",
+    "exploding_loss": "is far above the usual: the learning rate is cut, and then rises again slowly. "
+    "If your loss rises for another reason, pass guard=False.",
 }
 """Kind of alarm -> what it means, and what to do."""
+
+NO_BUCKET_LOSSES = {
+    True: "a sampler is attached, but the losses of its buckets are not known: their weights stay natural. "
+    'Pass the losses of the batch without averaging (reduction="none").',
+    False: "a sampler is attached, but no batch was drawn from it: its weights have no effect. "
+    "Give it to your DataLoader, as batch_sampler=.",
+}
+"""Whether batches were drawn -> what is wrong."""
 
 
 class ScheduledRun:
@@ -64,9 +72,11 @@ class ScheduledRun:
         self.sampler: CurriculumSampler | None = None
         self.decisions = Decisions(controller)
         self._guarded = isinstance(controller, Guard)
-        self._reads = controller.reads
+        # The guard reads losses too, but is no reason to want some.
+        self._reads = controller.controller.reads if isinstance(controller, Guard) else controller.reads
         self._monitor, self._log, self._validate, self._record = monitor, log, validate, record
         self._alarm = LossAlarm()
+        self._informed = False
 
     def begin(self, spec: RunSpec, base_lrs: Sequence[float]) -> None:
         """Begin the run `spec`: its opening."""
@@ -90,6 +100,7 @@ class ScheduledRun:
         num_steps = int(self.spec.num_steps[0])
         if self.step <= num_steps:
             self._monitor.record(losses, ids)
+            self._informed |= losses is not None
             self._advance(self._alarm.check(mean) if self._guarded else None, base_lrs)
         elif self.step == num_steps + 1:
             self.emit(
@@ -139,6 +150,12 @@ class ScheduledRun:
     def _advance(self, alarm: str | None, base_lrs: Sequence[float]) -> None:
         """Decide if the window is over, or at once, within it, at an alarm."""
         ended = self.step >= self.decisions.window_end
+        if self._guarded and self._alarm.lost:
+            self.emit(
+                "model_lost",
+                f"no loss was finite in the last {LOST} steps: the model is lost. Restart from a checkpoint, with "
+                "a lower base learning rate.",
+            )
         if alarm is not None:
             self.emit(alarm, f"the loss at step {self.step} {ALARMS[alarm]}")
         elif not ended:
@@ -146,18 +163,12 @@ class ScheduledRun:
         if ended:
             self._hear()
             self.decisions.advance(self.spec, self.step)
+        self._notice_silence()
         window = self._monitor.close(self.spec, self.decisions.index)
         window = ranks.agree(window).replace(alarm=np.array([alarm is not None]))
         if self.sampler is not None:
-            # Not at the first decisions: who measures probes may begin a little later.
-            late = self.decisions.index >= 4 and "bucket_loss" in self._reads
-            if late and np.isnan(window.bucket_loss).all():
-                self.emit(
-                    "no_bucket_losses",
-                    "a sampler is attached, but the losses of its buckets are not known: their weights stay "
-                    'natural. Pass the losses of the batch without averaging (reduction="none").',
-                    once=True,
-                )
+            if self._late and "bucket_loss" in self._reads and np.isnan(window.bucket_loss).all():
+                self.emit("no_bucket_losses", NO_BUCKET_LOSSES[self.sampler.drawn > 0], once=True)
             # What was drawn until now counts for the buckets it was drawn from: batches remember them.
             self.sampler.refresh()
         for kind, message in self.decisions.decide(window, base_lrs).notes:
@@ -171,9 +182,31 @@ class ScheduledRun:
 
     def _hear(self) -> None:
         """Ask for the validation loss."""
-        losses = None if self._validate is None else as_losses("the result of validate", self._validate())
-        if losses is not None and losses.size == 1 and math.isfinite(losses[0]):
-            self._monitor.report_validation(float(losses[0]))
+        found = None if self._validate is None else self._validate()
+        losses = as_losses("the result of validate", float(found) if isinstance(found, int) else found)
+        if losses is None:
+            return
+        if math.isfinite(losses.mean()):
+            self._monitor.report_validation(float(losses.mean()))
+        else:
+            self.emit(
+                "non_finite_validation", "validate returned a loss that is not finite: it is ignored.", once=True
+            )
+
+    @property
+    def _late(self) -> bool:
+        """Whether what has not been reported yet is missing: some hosts begin a little later."""
+        return self.decisions.index >= 4
+
+    def _notice_silence(self) -> None:
+        """Tell users of a policy that it has nothing to go by."""
+        if self._late and not self._informed and "loss" in self._reads:
+            self.emit(
+                "no_loss",
+                "no loss has been reported: the schedule is plain linear decay, whatever the policy. Pass it, "
+                "step(loss), or let an integration bring it (docs/in_your_run.md).",
+                once=True,
+            )
 
     def _begin_window(self) -> None:
         start = self.decisions.window_start

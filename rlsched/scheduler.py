@@ -156,7 +156,8 @@ class RLScheduler(LRScheduler):
     def extend(self, num_steps: int) -> None:
         """Let the run end later than planned: the next step decides anew, for what is now ahead.
 
-        A learning rate that had fallen for the old end rises again, to where the new progress has it.
+        A learning rate that had fallen for the old end rises again, at once, to where the new progress has it: the
+        earlier a run is extended, the smaller the jump.
 
         Args:
             num_steps: optimizer steps of the whole run, those done included; more than before.
@@ -335,7 +336,7 @@ class RLScheduler(LRScheduler):
             emit(
                 "lr_changed",
                 "something else changed the learning rate, and is overruled: RLScheduler sets it, from the rate "
-                "that a group had at first. Take other schedulers out.",
+                "that a group had at first. Take other schedulers out; after a resume, load this one's state too.",
             )
 
     def _floats(self) -> list[float]:

@@ -184,5 +184,5 @@ def test_a_scheduler_that_accelerate_steps_once_per_process_is_noticed():
     for _ in range(10):
         optimizer.step()
         for _ in range(2):
-            prepared.step()
+            prepared.step(1.0)
     assert [event.kind for event in scheduler.events] == ["stepped_too_often"]

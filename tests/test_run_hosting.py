@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, SequentialLR
 
-from rlsched import Constant, Event, Linear, Policy, RLScheduler
+from rlsched import Buckets, Constant, CurriculumSampler, Event, Linear, Policy, RLScheduler
 from tests.loops import start, train
 from tests.policies import random_policy
 
@@ -97,7 +97,12 @@ def test_validate_is_called_before_each_decision_and_is_what_reporting_is():
             return loss(scheduler.last_epoch)
 
         scheduler = RLScheduler(
-            optimizer, 40, random_policy(1), num_decisions=8, validate=validate if by_call else None
+            optimizer,
+            40,
+            random_policy(1),
+            num_decisions=8,
+            validate=validate if by_call else None,
+            on_event=lambda event: None,
         )
         due = set(scheduler._run.spec.decision_steps[0].tolist()) | {40}
 
@@ -198,3 +203,48 @@ def test_telemetry_out_of_range_is_pointed_out_once():
     train(model, optimizer, scheduler, 40)
     assert kinds(scheduler) == ["out_of_range"]
     np.testing.assert_array_less(np.diff(scheduler.history()["lr_scale"][5:]), 0.0)
+
+
+def test_a_run_without_losses_is_pointed_out_once():
+    _, optimizer = start()
+    scheduler = RLScheduler(optimizer, 40, random_policy(1), on_event=lambda event: None)
+    plain = RLScheduler(start()[1], 40, controller=Linear(), on_event=lambda event: None)
+    for _ in range(40):
+        optimizer.step()
+        scheduler.step()
+        plain.optimizer.step()
+        plain.step()
+    assert kinds(scheduler) == ["no_loss"]
+    assert kinds(plain) == [], "a plain schedule wants none"
+
+
+def test_a_model_that_does_not_recover_is_pointed_out():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 40, controller=Linear(), on_event=lambda event: None)
+    train(model, optimizer, scheduler, 40, report=lambda losses: losses.mean() * math.nan)
+    assert [(event.step, event.kind) for event in scheduler.events] == [(1, "non_finite_loss"), (10, "model_lost")]
+
+
+def test_a_sampler_that_no_loader_draws_from_is_pointed_out():
+    model, optimizer = start()
+    scheduler = RLScheduler(optimizer, 40, random_policy(1), on_event=lambda event: None)
+    CurriculumSampler(Buckets.from_scores(np.arange(80.0)), 8, scheduler)
+    train(model, optimizer, scheduler, 40)
+    ((kind, message),) = [(event.kind, event.message) for event in scheduler.events]
+    assert kind == "no_bucket_losses"
+    assert "no batch was drawn from it" in message
+
+
+def test_validate_may_return_losses_of_examples_or_fail():
+    def run(found):
+        model, optimizer = start()
+        scheduler = RLScheduler(
+            optimizer, 40, random_policy(1), validate=lambda: found, on_event=lambda event: None
+        )
+        return train(model, optimizer, scheduler, 40), scheduler
+
+    rates, _ = run(2)
+    assert rates == run(2.0)[0] == run(torch.tensor([1.0, 3.0]))[0]
+    rates, scheduler = run(torch.tensor([1.0, math.nan]))
+    assert kinds(scheduler) == ["non_finite_validation"]
+    assert rates == run(None)[0]

@@ -84,9 +84,11 @@ def test_trackers_get_the_same_numbers(tmp_path):
     np.testing.assert_allclose(logged["rlsched/loss"], history["loss"][1:], rtol=1e-6)
 
 
-def test_another_target_is_refused():
+def test_another_target_is_refused(tmp_path):
     with pytest.raises(TypeError, match="log_to must be a path, a SummaryWriter"):
         RLScheduler(start()[1], 10, controller=Constant(), log_to=3)
+    with pytest.raises(ValueError, match="log_to must name a file, got the folder"):
+        RLScheduler(start()[1], 10, controller=Constant(), log_to=tmp_path)
 
 
 @pytest.mark.parametrize("curriculum", [True, False])

@@ -34,7 +34,7 @@ def test_it_is_an_lrscheduler_and_a_cosine_is_a_cosine():
 
 def test_without_losses_a_policy_is_linear_decay_after_four_steps():
     model, optimizer = start()
-    scheduler = RLScheduler(optimizer, 40, random_policy(1), num_decisions=10)
+    scheduler = RLScheduler(optimizer, 40, random_policy(1), num_decisions=10, on_event=lambda event: None)
     rates = train(model, optimizer, scheduler, 40, report=lambda losses: None)
     np.testing.assert_allclose(rates[4:], 0.05 * (1 - np.arange(4, 40) / 40), rtol=1e-9)
     assert rates[0] < 0.001
@@ -448,9 +448,14 @@ def test_a_sampler_cannot_join_late_or_twice():
 def test_a_curriculum_without_losses_of_examples_is_pointed_out_once():
     model, optimizer = start()
     scheduler = RLScheduler(optimizer, 30, random_policy(1))
-    CurriculumSampler(Buckets.from_scores(np.arange(64.0)), 16, scheduler)
+    sampler = CurriculumSampler(Buckets.from_scores(np.arange(64.0)), 16, scheduler)
+
+    def report(losses):
+        sampler.draw()
+        return losses.mean()
+
     with pytest.warns(UserWarning, match="a sampler is attached, but the losses of its buckets") as caught:
-        train(model, optimizer, scheduler, 15)
+        train(model, optimizer, scheduler, 15, report=report)
     assert len(caught) == 1
     assert [event.kind for event in scheduler.events] == ["no_bucket_losses"]
     # Nobody but a policy needs them.

@@ -49,8 +49,10 @@ def _plot_rates(axis: Any, steps: Array, decisions: Sequence[dict[str, Any]]) ->
     for group in range(groups):
         rates = [row["lr"][group] if group < len(row["lr"]) else None for row in decisions]
         rates = [np.nan if rate is None or rate <= 0.0 else rate for rate in rates]
-        label = "learning rate" if groups == 1 else f"learning rate of group {group}"
-        axis.plot(steps, rates, marker=".", color=BLUE if groups == 1 else None, label=label)
+        label = "learning rate at each decision" if groups == 1 else f"learning rate of group {group}"
+        axis.plot(
+            steps, rates, marker=".", drawstyle="steps-post", color=BLUE if groups == 1 else None, label=label
+        )
     axis.set_yscale("log")
     axis.set_ylabel("learning rate")
 
@@ -74,4 +76,4 @@ def _plot_weights(axis: Any, steps: Array, weights: Array) -> None:
     axis.set_ylim(0.0, 1.0)
     axis.set_ylabel("bucket weights")
     if count <= 8:
-        axis.legend(fontsize=9, ncols=count, loc="lower left", title="bucket")
+        axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), title="bucket", frameon=False)

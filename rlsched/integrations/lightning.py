@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import lightning.pytorch as pl
@@ -65,6 +66,12 @@ class RLSchedulerCallback(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the validation loss, if one was logged."""
+        if self._monitor not in trainer.callback_metrics:
+            warnings.warn(
+                f"the module logs no {self._monitor!r}, so that no validation loss reaches the scheduler: log it, "
+                "or pass RLSchedulerCallback(monitor=...).",
+                stacklevel=2,
+            )
         loss = float(trainer.callback_metrics.get(self._monitor, math.nan))
         if not trainer.sanity_checking and math.isfinite(loss):
             for scheduler in self._schedulers:
