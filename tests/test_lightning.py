@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from rlsched import CurriculumSampler, OnlineBuckets, RLScheduler
+from rlsched import Buckets, CurriculumSampler, RLScheduler
 from rlsched.integrations.lightning import RLSchedulerCallback
 from tests.policies import random_policy
 
@@ -96,31 +96,23 @@ def test_a_logged_validation_loss_reaches_the_policy(tmp_path):
 def test_a_curriculum_gets_the_losses_that_the_module_reports(tmp_path):
     class WithSampler(Classifier):
         def configure_optimizers(self):
-            configured = super().configure_optimizers()
-            sampler.attach_to(self.scheduler)
-            return configured
+            optimizer = torch.optim.Adam(self.parameters(), lr=1e-2)
+            self.scheduler = RLScheduler(optimizer, 60, random_policy(1))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler, "interval": "step"}}
 
-    sampler = LateSampler(OnlineBuckets(96, count=4))
+        def train_dataloader(self):
+            sampler = CurriculumSampler(Buckets.online(len(DATA)), 4, self.scheduler)
+            return DataLoader(DATA, batch_sampler=sampler)
+
     module = WithSampler(per_example=True)
-    fit(module, tmp_path, steps=60, loader=DataLoader(DATA, batch_sampler=sampler), use_distributed_sampler=False)
+    trainer = pl.Trainer(
+        max_steps=60, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, default_root_dir=tmp_path, use_distributed_sampler=False,
+        callbacks=[RLSchedulerCallback()],
+    )  # fmt: skip
+    trainer.fit(module)
     assert module.scheduler.events == []
     assert (module.scheduler.history()["bucket_weights"][-1] != 0.25).any()
-
-
-class LateSampler:
-    """A batch sampler that is made when the scheduler is."""
-
-    def __init__(self, buckets):
-        self._buckets = buckets
-
-    def attach_to(self, scheduler):
-        self._sampler = CurriculumSampler(self._buckets, 4, scheduler)
-
-    def __iter__(self):
-        return iter(self._sampler)
-
-    def __len__(self):
-        return 24
 
 
 def test_an_interval_of_epochs_is_refused(tmp_path):
