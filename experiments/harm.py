@@ -92,7 +92,7 @@ class HarmUnit:
 def _difference(loss: float, reference: float) -> float:
     if not math.isfinite(loss):
         return LIMIT
-    return max(loss - reference, -LIMIT) if math.isfinite(reference) else -LIMIT
+    return float(np.clip(loss - reference, -LIMIT, 0.99 * LIMIT)) if math.isfinite(reference) else -LIMIT
 
 
 def main(

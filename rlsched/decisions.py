@@ -75,6 +75,11 @@ class Decisions:
         return float(self._lr_scale[0, min(step - self.window_start, self._lr_scale.shape[1] - 1)])
 
     @property
+    def losses(self) -> list[float]:
+        """Mean loss of the window before each decision, NaN where unknown."""
+        return [row["loss"] for row in self._rows]
+
+    @property
     def latest(self) -> dict[str, Any]:
         """The last row of `history`."""
         return self._rows[-1]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from rlsched import ranks
 from rlsched.contract import Array, RunSpec, Window
 from rlsched.telemetry import is_sampled, summarise
 
@@ -78,6 +79,11 @@ class Monitor:
         """Bucket losses (K,) measured during this window, NaN where not; they replace the drawn examples'."""
         self._reported = np.where(np.isnan(losses), self._reported, losses)
 
+    @property
+    def validation(self) -> float:
+        """The validation loss reported during this window, NaN if there is none."""
+        return self._validation
+
     def report_validation(self, loss: float) -> None:
         """A validation loss measured during this window."""
         self._validation = loss
@@ -90,6 +96,7 @@ class Monitor:
             if offset < width:
                 gradients[:, 0, offset] = values
         seen = self._bucket_count > 0
+        reported = ranks.mean(self._reported)  # what was drawn is known of all ranks
         means = np.where(seen, self._bucket_sum / np.maximum(self._bucket_count, 1.0), np.nan)
         return summarise(
             spec,
@@ -99,7 +106,7 @@ class Monitor:
             grad_norms=gradients[0],
             update_ratios=gradients[1],
             grad_agreements=gradients[2],
-            bucket_loss=np.where(np.isnan(self._reported), means, self._reported)[None],
+            bucket_loss=np.where(np.isnan(reported), means, reported)[None],
             validation_loss=np.array([self._validation]),
         )
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from rlsched.contract import Array, Window
 
-_LOCAL = ("grad_norm", "grad_spread", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss")
+_LOCAL = ("grad_norm", "grad_spread", "update_ratio", "grad_agreement", "validation_loss")
 """Measurements of a window that each rank takes on its own; its losses are those of all ranks already."""
 
 
@@ -38,11 +38,15 @@ def mean(values: Array) -> Array:
 
 
 def mean_loss(losses: Array | None) -> Array | None:
-    """The mean (1,) over the ranks of their mean losses, not finite if one of them is not.
+    """The mean (1,) over the ranks of the mean losses of those that have some, not finite if one is not.
 
-    With one rank, or where there are none, `losses` (n,) themselves.
+    With one rank `losses` (n,) themselves; None if no rank has any.
     """
-    return losses if losses is None or size() == 1 else gather(losses.mean(keepdims=True)).mean(axis=0)
+    if size() == 1:
+        return losses
+    own = np.array([0.0, 0.0] if losses is None else [losses.mean(), 1.0])
+    total, count = gather(own).sum(axis=0)
+    return np.array([total / count]) if count else None
 
 
 def gather(values: Array) -> Array:
@@ -59,11 +63,8 @@ def agree(window: Window) -> Window:
     """`window` as the mean over ranks has it."""
     if size() == 1:
         return window
-    fields = {name: getattr(window, name) for name in _LOCAL}
-    values = mean(np.concatenate([field.reshape(-1) for field in fields.values()]))
-    ends = np.cumsum([field.size for field in fields.values()])[:-1]
-    shared = zip(fields.items(), np.split(values, ends), strict=True)
-    return window.replace(**{name: part.reshape(field.shape) for (name, field), part in shared})
+    values = mean(np.concatenate([getattr(window, name) for name in _LOCAL]))
+    return window.replace(**dict(zip(_LOCAL, values[:, None], strict=True)))
 
 
 def _distributed() -> bool:

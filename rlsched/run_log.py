@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -51,6 +52,11 @@ class RunLog:
         elif self._send is not None:
             self._send(int(row["step"]), scalars(row))
 
+    def resumed(self, step: int) -> None:
+        """The run goes on from a checkpoint of `step`; what was written after it never happened."""
+        if self._path is not None:
+            self._append({"resumed": step})
+
     def event(self, event: Event) -> None:
         """Something that a guard rail noticed; trackers of numbers are not told."""
         if self._path is not None:
@@ -59,8 +65,11 @@ class RunLog:
     def _append(self, entry: dict[str, Any]) -> None:
         assert self._path is not None
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        with self._path.open("ab+") as file:
+            # A run that was killed may have left a line half written.
+            if file.tell() and not _ends_whole(file):
+                file.write(b"\n")
+            file.write(json.dumps(entry).encode() + b"\n")
 
 
 def scalars(row: Row) -> dict[str, float]:
@@ -76,7 +85,8 @@ def scalars(row: Row) -> dict[str, float]:
 def read_run_log(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], list[Event]]:
     """Decisions (missing numbers None) and events of a file that `RunLog` wrote.
 
-    What a run wrote after the checkpoint that it was resumed from is left out.
+    What a run wrote after the checkpoint that it was resumed from is left out, and what it had half written when
+    it was killed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -87,12 +97,18 @@ def read_run_log(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], li
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         try:
             entry = json.loads(line)
+            if "resumed" in entry:
+                decisions = [row for row in decisions if row["step"] <= entry["resumed"]]
+                events = [event for event in events if event.step <= entry["resumed"]]
+                continue
             if "event" in entry:
                 events.append(Event(entry["step"], entry["event"], entry["message"]))
                 continue
             step = int(entry["step"])
             row = {name: entry[name] for name in ("lr", "loss", "validation_loss", "bucket_weights")}
         except (ValueError, TypeError, KeyError) as error:
+            if isinstance(error, json.JSONDecodeError) and decisions:
+                continue  # half written by a run that was killed
             raise ValueError(f"{path}, line {number} is none of a run's log ({type(error).__name__}).") from error
         decisions = [other for other in decisions if other["step"] < step]
         events = [event for event in events if event.step <= step]
@@ -102,6 +118,10 @@ def read_run_log(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], li
 
 def _sender(target: Any) -> Callable[[int, dict[str, float]], None]:
     """A function of step and numbers that calls what `target` has."""
+    if isinstance(target, logging.Logger):
+        raise TypeError(
+            "log_to must not be a logging.Logger, which takes no numbers: pass a function that logs them."
+        )
     if hasattr(target, "add_scalar"):
         return lambda step, numbers: _each(target.add_scalar, step, numbers)
     if hasattr(target, "log_metrics"):
@@ -126,3 +146,8 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _ends_whole(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read() == b"\n"

@@ -174,8 +174,8 @@ class CurriculumSampler(Sampler[list[int]]):
         return losses, ids if complete else None
 
     def __iter__(self) -> Iterator[list[int]]:
-        if not self._exhausted:
-            # Batches that an abandoned iterator had drawn ahead will never be stepped on.
+        if not self._exhausted or len(self._pending) >= self.batches_per_step:
+            # Batches that an abandoned iterator, or its workers, had drawn ahead will never be stepped on.
             self._pending.clear()
         self._exhausted = False
         for _ in range(len(self)):

@@ -56,6 +56,7 @@ class ScheduledRun:
         spec: what is fixed about the run.
         sampler: whose buckets are renewed at each decision, or None.
         decisions: the decision in force, and all before.
+        reads: telemetry that the controller uses, what a guard around it reads apart.
     """
 
     spec: RunSpec
@@ -73,7 +74,7 @@ class ScheduledRun:
         self.decisions = Decisions(controller)
         self._guarded = isinstance(controller, Guard)
         # The guard reads losses too, but is no reason to want some.
-        self._reads = controller.controller.reads if isinstance(controller, Guard) else controller.reads
+        self.reads = controller.controller.reads if isinstance(controller, Guard) else controller.reads
         self._monitor, self._log, self._validate, self._record = monitor, log, validate, record
         self._alarm = LossAlarm()
         self._informed = False
@@ -88,7 +89,10 @@ class ScheduledRun:
     def extend(self, spec: RunSpec) -> None:
         """Go on as the longer run `spec`; the next step decides anew."""
         if self.step > int(self.spec.num_steps[0]):
-            self._monitor.begin(self.step, 1, spec.num_buckets)  # nothing was recorded since the end
+            # No step was recorded since the end.
+            validation = self._monitor.validation
+            self._monitor.begin(self.step, 1, spec.num_buckets)
+            self._monitor.report_validation(validation)
         self.spec = spec
         self.decisions.end_window(self.step + 1)
 
@@ -96,6 +100,8 @@ class ScheduledRun:
         self, losses: Array | None, mean: float | None, ids: Array | None, base_lrs: Sequence[float]
     ) -> None:
         """Account for a step by its losses, their mean and the buckets of its examples; decide if it is time."""
+        if self.step == 0:
+            self._record(self.decisions.latest)
         self.step += 1
         num_steps = int(self.spec.num_steps[0])
         if self.step <= num_steps:
@@ -114,9 +120,15 @@ class ScheduledRun:
         """Whether the next step ends the window."""
         return self.step + 1 >= self.decisions.window_end
 
-    def report_validation(self, loss: float) -> None:
-        """A validation loss, for the next decision."""
-        self._monitor.report_validation(loss)
+    def report_validation(self, name: str, loss: Any) -> None:
+        """A validation loss, or losses of examples, or None, for the next decision; `name` is for errors."""
+        losses = as_losses(name, float(loss) if isinstance(loss, int) else loss)
+        if losses is None:
+            return
+        if math.isfinite(losses.mean()):
+            self._monitor.report_validation(float(losses.mean()))
+        else:
+            self.emit("non_finite_validation", "a validation loss is not finite: it is ignored.", once=True)
 
     def report_buckets(self, losses: Array) -> None:
         """Losses (K,) of the buckets, for the next decision; NaN where not measured."""
@@ -155,6 +167,7 @@ class ScheduledRun:
                 "model_lost",
                 f"no loss was finite in the last {LOST} steps: the model is lost. Restart from a checkpoint, with "
                 "a lower base learning rate.",
+                once=True,
             )
         if alarm is not None:
             self.emit(alarm, f"the loss at step {self.step} {ALARMS[alarm]}")
@@ -164,10 +177,11 @@ class ScheduledRun:
             self._hear()
             self.decisions.advance(self.spec, self.step)
         self._notice_silence()
+        validation = self._monitor.validation
         window = self._monitor.close(self.spec, self.decisions.index)
         window = ranks.agree(window).replace(alarm=np.array([alarm is not None]))
         if self.sampler is not None:
-            if self._late and "bucket_loss" in self._reads and np.isnan(window.bucket_loss).all():
+            if self._late and "bucket_loss" in self.reads and np.isnan(window.bucket_loss).all():
                 self.emit("no_bucket_losses", NO_BUCKET_LOSSES[self.sampler.drawn > 0], once=True)
             # What was drawn until now counts for the buckets it was drawn from: batches remember them.
             self.sampler.refresh()
@@ -175,23 +189,14 @@ class ScheduledRun:
             self.emit(kind, message, once=True)
         self._record(self.decisions.latest)
         self._begin_window()
-        hidden = self._guarded and (window.alarm[0] or window.nonfinite[0])
-        if hidden and np.isfinite(window.validation_loss[0]):
-            # The guard keeps such a window from the policy, but not what the user reported in it.
-            self._monitor.report_validation(float(window.validation_loss[0]))
+        if self._guarded and (window.alarm[0] or window.nonfinite[0]):
+            # The guard keeps such a window from the policy, but not what the user reported in it, on this rank.
+            self._monitor.report_validation(validation)
 
     def _hear(self) -> None:
         """Ask for the validation loss."""
-        found = None if self._validate is None else self._validate()
-        losses = as_losses("the result of validate", float(found) if isinstance(found, int) else found)
-        if losses is None:
-            return
-        if math.isfinite(losses.mean()):
-            self._monitor.report_validation(float(losses.mean()))
-        else:
-            self.emit(
-                "non_finite_validation", "validate returned a loss that is not finite: it is ignored.", once=True
-            )
+        if self._validate is not None:
+            self.report_validation("the result of validate", self._validate())
 
     @property
     def _late(self) -> bool:
@@ -200,7 +205,9 @@ class ScheduledRun:
 
     def _notice_silence(self) -> None:
         """Tell users of a policy that it has nothing to go by."""
-        if self._late and not self._informed and "loss" in self._reads:
+        # A run that was resumed was informed before.
+        known = self._informed or any(math.isfinite(loss) for loss in self.decisions.losses)
+        if self._late and not known and "loss" in self.reads:
             self.emit(
                 "no_loss",
                 "no loss has been reported: the schedule is plain linear decay, whatever the policy. Pass it, "

@@ -89,6 +89,9 @@ class RLScheduler(LRScheduler):
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}.")
+        if not hasattr(optimizer, "_optimizer_step_post_hooks"):
+            # A wrapper such as Accelerate's, whose optimizer has the hooks.
+            optimizer = getattr(optimizer, "optimizer", optimizer)
         self.num_steps = _check.integer("num_steps", num_steps, 2, remedy="It counts optimizer steps.")
         if num_decisions is None:
             num_decisions = min(DEFAULT_DECISIONS, self.num_steps - 1)
@@ -97,12 +100,13 @@ class RLScheduler(LRScheduler):
         if validate is not None and not callable(validate):
             raise TypeError(f"validate must be callable or None, got {type(validate).__name__}.")
         # One rank writes for all: they decide the same.
-        written = RunLog(log_to if ranks.rank() == 0 else None)
-        self._log = EventLog(on_event, written.event)
+        self._written = RunLog(log_to if ranks.rank() == 0 else None)
+        self._log = EventLog(on_event, self._written.event)
         chosen = choose_controller(policy, controller)
         chosen = Guard(chosen) if guard and not isinstance(chosen, Guard) else chosen
-        self._reads = chosen.reads
-        self._run = ScheduledRun(chosen, Monitor(optimizer, chosen.reads), self._log, validate, written.decision)
+        self._run = ScheduledRun(
+            chosen, Monitor(optimizer, chosen.reads), self._log, validate, self._written.decision
+        )
         self._watch = StepWatch(optimizer)
         self._reported: Array | None = None
         super().__init__(optimizer)
@@ -147,11 +151,8 @@ class RLScheduler(LRScheduler):
         return self._log.events
 
     def report_validation(self, loss: float | Tensor) -> None:
-        """Tell the policy a validation loss, at any time; optional. It reaches the next decision."""
-        losses = as_losses("loss", loss)
-        if losses is None or losses.size != 1 or not math.isfinite(losses[0]):
-            raise ValueError(f"loss must be one finite number, got {loss!r}.")
-        self._run.report_validation(float(losses[0]))
+        """Tell the policy a validation loss, or those of examples, at any time. It reaches the next decision."""
+        self._run.report_validation("loss", loss)
 
     def extend(self, num_steps: int) -> None:
         """Let the run end later than planned: the next step decides anew, for what is now ahead.
@@ -235,7 +236,7 @@ class RLScheduler(LRScheduler):
         if self._step_count == 1 and finite and not getattr(self.optimizer, "_opt_called", False):
             warnings.warn(
                 "scheduler.step() was called before optimizer.step(): call it after, or the first learning "
-                "rate of the schedule is skipped.",
+                "rate of the schedule is skipped. (If gradient scaling skipped this update, all is well.)",
                 stacklevel=2,
             )
         self._notice_misuse(mean)
@@ -247,7 +248,6 @@ class RLScheduler(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every parameter group for the next step."""
         scale = self._run.decisions.lr_scale(self.last_epoch)
-        self.base_lrs += base_rates(self.optimizer, len(self.base_lrs))
         return [base * scale for base in self.base_lrs]
 
     def history(self) -> dict[str, Array]:
@@ -294,6 +294,7 @@ class RLScheduler(LRScheduler):
             setattr(self, name, state_dict[name])
         self.base_lrs = list(state_dict["base_lrs"])
         self._run.spec = self._make_spec()
+        self._written.resumed(self.last_epoch)
         self._apply()
 
     def _make_spec(self) -> RunSpec:
@@ -320,13 +321,13 @@ class RLScheduler(LRScheduler):
         if not {"loss", "validation_loss"} & set(metrics):
             raise ValueError(f'metrics must hold "loss" or "validation_loss", got {sorted(map(str, metrics))}.')
         if metrics.get("validation_loss") is not None:
-            self.report_validation(metrics["validation_loss"])
+            self._run.report_validation("validation_loss", metrics["validation_loss"])
         return metrics.get("loss")
 
     def _notice_misuse(self, loss: float | None) -> None:
         """Events for what a script does wrong around this scheduler."""
         emit = functools.partial(self._log.emit, self.last_epoch, once=True)
-        if loss is not None and loss < 0 and "loss" in self._reads:
+        if loss is not None and loss < 0 and "loss" in self._run.reads:
             emit("negative_loss", "the loss is negative, and a policy then holds still: add a constant to it.")
         wrong_pace = self._watch.check()
         if wrong_pace is not None:
@@ -340,6 +341,8 @@ class RLScheduler(LRScheduler):
             )
 
     def _floats(self) -> list[float]:
+        """The base learning rate of each group, those that joined since included."""
+        self.base_lrs += base_rates(self.optimizer, len(self.base_lrs))
         return [float(lr) for lr in self.base_lrs]
 
     def _apply(self) -> None:

@@ -6,7 +6,7 @@ from weakref import WeakMethod
 
 from torch.optim import Optimizer
 
-SETTLED = 8
+SETTLED = 32
 """Steps of the scheduler after which its pace is judged: some updates may rightly have been skipped before."""
 
 

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rlsched import Buckets, CurriculumSampler, OnlineBuckets, RLScheduler
 from tests.policies import random_policy
 
-KINDS = ("plain", "natural", "fixed", "online", "failing", "resumed")
+KINDS = ("plain", "natural", "fixed", "online", "failing", "resumed", "silent", "probed")
 EXAMPLES, BATCH, STEPS = 96, 8, 40
 
 
@@ -29,7 +29,7 @@ def make(kind, size):
     buckets = OnlineBuckets(EXAMPLES) if online else Buckets.from_scores(np.arange(float(EXAMPLES)))
     # One process has the batches of two.
     batch = BATCH if size == 2 else 2 * BATCH
-    steered = kind not in ("plain", "natural", "failing")
+    steered = kind not in ("plain", "natural", "failing", "silent")
     sampler = CurriculumSampler(buckets, batch, scheduler if steered else None, seed=3)
     return model, optimizer, scheduler, sampler
 
@@ -59,9 +59,13 @@ def run(kind, rank, size):
         reported = losses.detach()
         if kind == "failing" and step == 20 and rank == size - 1:
             reported = reported * math.nan
-        scheduler.step(reported)
+        if kind == "probed" and rank == 0:
+            scheduler.report_bucket_losses([2.0, 1.0, 3.0, 1.0 + step])
+        scheduler.step(None if kind == "silent" and rank == 1 else reported)
         if step % 3 == 0 and rank == 0:
             scheduler.report_validation(1.0 / (1 + step))
+    memory = scheduler.state_dict()["controller"]["controller"]["observation"]
+    seen["bucket_losses"] = memory["bucket_last"][0].exp()
     seen["bucket_weights"] = torch.from_numpy(scheduler.history()["bucket_weights"])
     seen["weights"] = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
     seen["events"] = [[event.step, event.kind] for event in scheduler.events]

@@ -181,3 +181,22 @@ def test_what_is_no_controller_is_refused(wrong):
 def test_a_bad_backoff_is_refused():
     with pytest.raises(ValueError, match="backoff must be a finite number in"):
         Guard(Linear(), backoff=1.5)
+
+
+def test_a_failure_at_a_learning_rate_of_zero_limits_nothing():
+    class Late(Linear):
+        def profile(self, progress):
+            return np.where(progress < 0.01, 0.0, 1.0)
+
+    decisions = run_through(Guard(Late()), [np.inf, 1.0, 1.0, 1.0])
+    assert decisions[-1][1].lr_scale[0, 0] == 1.0
+
+
+def test_notes_of_decisions_that_the_guard_discards_are_discarded():
+    guard = Guard(PolicyController(narrow_policy(0)))
+    state = guard.init(RUN)
+    *seen, far = windows([2.0, 2.0, 9.0])
+    for window in seen:
+        state, _ = guard.decide(state, window)
+    assert guard.decide(state, far)[1].notes
+    assert not guard.decide(state, far.replace(alarm=np.array([True])))[1].notes

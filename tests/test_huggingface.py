@@ -124,6 +124,8 @@ def test_what_cannot_be_attached_is_refused(tmp_path):
         attach("trainer", random_policy(1))
     with pytest.raises(TypeError, match="policy must be given"):
         attach(make_trainer(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no policy file"):
+        attach(make_trainer(tmp_path), tmp_path / "none.safetensors")
     network, optimizer = start()
     for scheduler, policy, words in (
         (torch.optim.lr_scheduler.ConstantLR(optimizer), None, "must be an RLScheduler, got ConstantLR"),
@@ -174,6 +176,13 @@ def test_accelerate_with_an_unprepared_scheduler_is_a_plain_loop():
     assert rates(True) == rates(False)
 
 
+def test_a_scheduler_of_a_prepared_optimizer_is_one_of_the_optimizer_inside():
+    network, optimizer = start()
+    _, prepared = Accelerator(cpu=True).prepare(network, optimizer)
+    scheduler = RLScheduler(prepared, 20, random_policy(1))
+    assert scheduler.optimizer is optimizer
+
+
 def test_a_scheduler_that_accelerate_steps_once_per_process_is_noticed():
     _, optimizer = start()
     accelerator = Accelerator(cpu=True)
@@ -181,7 +190,7 @@ def test_a_scheduler_that_accelerate_steps_once_per_process_is_noticed():
     optimizer = accelerator.prepare(optimizer)
     prepared = AcceleratedScheduler(scheduler, optimizer, split_batches=False)
     # What it does with two processes, without starting them.
-    for _ in range(10):
+    for _ in range(20):
         optimizer.step()
         for _ in range(2):
             prepared.step(1.0)

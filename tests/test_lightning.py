@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -70,6 +71,33 @@ def test_the_policy_sees_the_loss_of_every_step(tmp_path, accumulated):
     np.testing.assert_allclose(history["loss"][1:], expected, rtol=1e-6)
     assert module.scheduler.last_epoch == 24
     assert module.scheduler.events == []
+
+
+def test_what_is_left_of_an_accumulation_is_a_mean_too(tmp_path):
+    module = Classifier()
+    fit(module, tmp_path, steps=4, accumulate_grad_batches=7)
+    losses = [np.mean(module.losses[start : start + 7]) for start in (0, 7, 14, 21)]
+    np.testing.assert_allclose(module.scheduler.history()["loss"][1:], losses, rtol=1e-6)
+
+
+def test_a_batch_that_the_module_skips_has_no_loss(tmp_path):
+    class Skipping(Classifier):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx == 5 else super().training_step(batch, batch_idx)
+
+    module = Skipping()
+    fit(module, tmp_path)
+    assert np.nanmin(module.scheduler.history()["loss"]) > 0.1
+    assert module.scheduler.events == []
+
+
+def test_losses_are_free_of_the_scale_of_mixed_precision(tmp_path):
+    precision = MixedPrecision(
+        "16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=5)
+    )
+    module = Classifier()
+    fit(module, tmp_path, plugins=[precision])
+    assert np.nanmax(module.scheduler.history()["loss"]) < 3.0
 
 
 def test_a_run_resumed_from_a_checkpoint_is_bit_exact(tmp_path):

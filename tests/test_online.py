@@ -385,3 +385,21 @@ def test_buckets_make_online_ones():
     made.record([0], [1.0])
     made.record([0], [2.0])
     assert made.running_loss[0] == pytest.approx(1.2)
+
+
+def test_losses_reach_their_examples_after_a_break_with_workers():
+    """Workers had drawn the rest of the epoch when the loop was left."""
+    data = TensorDataset(torch.arange(64.0))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = RLScheduler(optimizer, 100, controller=Constant(), on_event=lambda event: None)
+    online = OnlineBuckets(64)
+    sampler = CurriculumSampler(online, 4, scheduler)
+    for _ in range(2):
+        for step, (values,) in enumerate(DataLoader(data, batch_sampler=sampler, num_workers=1)):
+            optimizer.step()
+            scheduler.step(values)
+            if step == 13:
+                break
+    known = np.isfinite(online.running_loss)
+    assert known.sum() > 40
+    np.testing.assert_array_equal(online.running_loss[known], np.arange(64)[known])

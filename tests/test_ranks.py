@@ -67,6 +67,11 @@ def test_a_loss_that_fails_on_one_rank_alarms_all(outcomes):
         assert seen["events"] == [[21, "non_finite_loss"]]
 
 
+def test_probes_of_one_rank_are_those_of_all(outcomes):
+    np.testing.assert_allclose(outcomes[2, "probed"][0]["bucket_losses"], [2.0, 1.0, 3.0, 40.0], rtol=1e-9)
+    np.testing.assert_allclose(outcomes[2, "probed"][1]["bucket_losses"], [2.0, 1.0, 3.0, 40.0], rtol=1e-9)
+
+
 def test_ranks_resume_bit_exactly(outcomes):
     for whole, resumed in zip(outcomes[2, "online"], outcomes[2, "resumed"], strict=True):
         assert resumed["rates"] == whole["rates"]

@@ -38,10 +38,10 @@ def test_the_file_is_the_history(tmp_path):
     scheduler = run(tmp_path / "logs" / "run.jsonl", fail=[13])
     decisions, events = read_run_log(tmp_path / "logs" / "run.jsonl")
     history = scheduler.history()
-    assert [row["step"] for row in decisions] == history["step"][1:].tolist()
+    assert [row["step"] for row in decisions] == history["step"].tolist()
     for name in ("lr", "loss", "validation_loss", "bucket_weights"):
         logged = np.array([row[name] for row in decisions], dtype=float)
-        np.testing.assert_array_equal(logged, np.where(np.isfinite(history[name]), history[name], np.nan)[1:])
+        np.testing.assert_array_equal(logged, np.where(np.isfinite(history[name]), history[name], np.nan))
     assert events == scheduler.events
     assert [(event.step, event.kind) for event in events] == [(14, "non_finite_loss")]
 
@@ -50,8 +50,10 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path):
     whole, again = tmp_path / "whole.jsonl", tmp_path / "again.jsonl"
     run(whole, fail=[5, 30], curriculum=False)
     state = run(again, steps=20, fail=[5], curriculum=False).state_dict()
-    # Lost: it was resumed from step 20 once more.
-    run(again, steps=35, at=20, state=state, fail=[30], curriculum=False)
+    # Lost: it was killed in the midst of a line, and resumed from step 20 once more.
+    run(again, steps=35, at=20, state=state, fail=[21, 30], curriculum=False)
+    with again.open("a") as file:
+        file.write('{"step": 3')
     run(again, at=20, state=state, fail=[30], curriculum=False)
     assert read_run_log(again) == read_run_log(whole)
 
@@ -71,8 +73,8 @@ def test_trackers_get_the_same_numbers(tmp_path):
         scheduler = run(target)
     assert seen["function"] == seen["mlflow"] == seen["wandb"]
     history = scheduler.history()
-    assert [step for step, _ in seen["function"]] == history["step"][1:].tolist()
-    assert [numbers["rlsched/lr"] for _, numbers in seen["function"]] == history["lr"][1:, 0].tolist()
+    assert [step for step, _ in seen["function"]] == history["step"].tolist()
+    assert [numbers["rlsched/lr"] for _, numbers in seen["function"]] == history["lr"][:, 0].tolist()
     assert seen["function"][-1][1]["rlsched/bucket_weight/3"] == history["bucket_weights"][-1, 3]
 
     with SummaryWriter(str(tmp_path)) as writer:
@@ -80,7 +82,7 @@ def test_trackers_get_the_same_numbers(tmp_path):
     read = EventAccumulator(str(tmp_path))
     read.Reload()
     logged = {name: [event.value for event in read.Scalars(name)] for name in read.Tags()["scalars"]}
-    assert set(logged) == set(seen["function"][0][1])
+    assert set(logged) == set(seen["function"][-1][1])
     np.testing.assert_allclose(logged["rlsched/loss"], history["loss"][1:], rtol=1e-6)
 
 

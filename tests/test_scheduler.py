@@ -270,10 +270,27 @@ def test_validation_feedback_reaches_the_policy():
         return train(model, optimizer, scheduler, 40, report=report)
 
     assert rates(True) != rates(False)
-    scheduler = RLScheduler(start()[1], 40, controller=Linear())
-    for bad in (math.nan, torch.ones(2)):
-        with pytest.raises(ValueError, match="loss must be one finite number"):
-            scheduler.report_validation(bad)
+    scheduler = RLScheduler(start()[1], 40, controller=Linear(), on_event=lambda event: None)
+    scheduler.report_validation(torch.tensor([1.0, 3.0]))
+    assert scheduler._run._monitor.validation == 2.0
+    scheduler.report_validation(math.nan)
+    assert [event.kind for event in scheduler.events] == ["non_finite_validation"]
+    assert scheduler._run._monitor.validation == 2.0
+    with pytest.raises(TypeError, match="loss must be a float"):
+        scheduler.report_validation("low")  # type: ignore[arg-type]
+
+
+def test_a_group_that_has_just_joined_is_saved():
+    def two():
+        model, optimizer = start()
+        scheduler = RLScheduler(optimizer, 40, random_policy(1))
+        train(model, optimizer, scheduler, 5)
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.5})
+        return scheduler
+
+    saved = two().state_dict()
+    assert saved["base_lrs"] == [0.05, 0.5]
+    two().load_state_dict(saved)
 
 
 def test_metrics_are_the_losses_they_hold():

@@ -65,8 +65,8 @@ def _plot_losses(axis: Any, steps: Array, decisions: Sequence[dict[str, Any]]) -
         values = np.array([np.nan if row[name] is None else row[name] for row in decisions], dtype=float)
         if np.isfinite(values).any():
             axis.plot(steps, values, marker=".", color=colour, label=label)
+            axis.legend(frameon=False, fontsize=9)
     axis.set_ylabel("loss")
-    axis.legend(frameon=False, fontsize=9)
 
 
 def _plot_weights(axis: Any, steps: Array, weights: Array) -> None:

@@ -69,7 +69,8 @@ class Guard:
             inner = _select(hit, state["controller"], inner)
         lr_scale = np.clip(lr_scale, self.min_lr_scale, self.max_lr_scale)
         failed = np.minimum(state["ceiling"], lr_scale[:, 0])
-        ceiling = np.where(hit, 0.5 * failed, REGAIN * state["ceiling"])
+        # Where the schedule was at zero, no learning rate has failed.
+        ceiling = np.where(hit & (failed > 0.0), 0.5 * failed, np.where(hit, 1.0, REGAIN) * state["ceiling"])
         guarded = {
             "controller": inner,
             "level": level,
@@ -79,7 +80,7 @@ class Guard:
             "bucket_weights": weights,
         }
         backed = np.minimum(lr_scale * (self.backoff**level)[:, None], ceiling[:, None])
-        return guarded, Decision(backed, weights, decision.notes)
+        return guarded, Decision(backed, weights, () if hit.any() else decision.notes)
 
 
 def _shift(values: Array, offset: Array, width: int) -> Array:

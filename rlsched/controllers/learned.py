@@ -23,9 +23,9 @@ class PolicyController:
     """Learning rate and bucket weights from a policy's deterministic action.
 
     A run that reports no loss is left at the policy's default: linear decay after a short warm-up, over the
-    natural mixture. So is one whose telemetry is further than `FAR` standard deviations from what the policy saw
-    in training, but that the policy may still lower its learning rate: outside of what it knows it does not speed
-    up.
+    natural mixture. While its telemetry is further than `FAR` standard deviations from what the policy saw in
+    training, it decays linearly from where it is, over the natural mixture, and the policy may lower the learning
+    rate, but not raise it.
     """
 
     policy: Policy
@@ -70,6 +70,6 @@ def _note(observation: Array, distance: Array) -> tuple[tuple[str, str], ...]:
     feature = RUN_FEATURES[worst]
     message = (
         f"{feature.name} ({feature.meaning}) is {observation[worst]:.3g}, {distance[worst]:.0f} standard "
-        "deviations from what the policy saw in training: while it is so, the schedule is linear decay, or lower."
+        "deviations from what the policy saw in training: while it is so, the learning rate is not raised further."
     )
     return (("out_of_range", message),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from typing import Any
 
 import torch
@@ -43,7 +44,9 @@ def attach(trainer: Trainer, policy: Policy | str | os.PathLike[str] | None = No
             raise TypeError(
                 "policy must be given, unless the Trainer has an RLScheduler in optimizers=, got None."
             )
-        _create_by_trainer(trainer, policy, options)
+        # Loaded now, rather than when it trains.
+        loaded = Policy.load(policy) if isinstance(policy, str | os.PathLike) else policy
+        _create_by_trainer(trainer, loaded, options)
     elif not isinstance(given, RLScheduler):
         raise TypeError(
             f"the Trainer's scheduler must be an RLScheduler, got {type(given).__name__}: "
@@ -63,19 +66,16 @@ def attach(trainer: Trainer, policy: Policy | str | os.PathLike[str] | None = No
     trainer.add_callback(callback)
 
 
-def _create_by_trainer(
-    trainer: Trainer, policy: Policy | str | os.PathLike[str] | None, options: dict[str, Any]
-) -> None:
+def _create_by_trainer(trainer: Trainer, policy: Policy | None, options: dict[str, Any]) -> None:
     """Let `trainer` make the scheduler when it knows how long it will train."""
 
     def create_scheduler(num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
         if trainer.lr_scheduler is None:
             args = trainer.args
             size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            # Accelerate may have wrapped it: hooks and learning rates are those of the optimizer inside.
-            chosen = optimizer or trainer.optimizer
-            inner = getattr(chosen, "optimizer", chosen)
-            trainer.lr_scheduler = RLScheduler(inner, num_training_steps, policy, **{"batch_size": size} | options)
+            trainer.lr_scheduler = RLScheduler(
+                optimizer or trainer.optimizer, num_training_steps, policy, **{"batch_size": size} | options
+            )
             trainer._created_lr_scheduler = True
         return trainer.lr_scheduler
 
@@ -101,13 +101,14 @@ class _Reporter(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None,
                     **kwargs: Any) -> None:  # fmt: skip
-        loss = (metrics or {}).get("eval_loss", math.nan)
-        # Evaluation is possible before training, too.
-        if math.isfinite(loss) and isinstance(self._trainer.lr_scheduler, RLScheduler):
-            self._scheduler.report_validation(loss)
+        # Each of several data sets is an evaluation of its own; one is possible before training, too.
+        losses = [value for name, value in (metrics or {}).items() if re.fullmatch(r"eval_(.+_)?loss", name)]
+        if losses and math.isfinite(losses[0]) and isinstance(self._trainer.lr_scheduler, RLScheduler):
+            self._scheduler.report_validation(losses[0])
 
     @property
     def _scheduler(self) -> RLScheduler:
         scheduler = self._trainer.lr_scheduler
-        assert isinstance(scheduler, RLScheduler)
+        if not isinstance(scheduler, RLScheduler):
+            raise TypeError(f"the Trainer's scheduler must be an RLScheduler, got {type(scheduler).__name__}.")
         return scheduler

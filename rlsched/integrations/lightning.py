@@ -24,9 +24,9 @@ class RLSchedulerCallback(pl.Callback):
 
         Trainer(callbacks=[RLSchedulerCallback()])
 
-    The loss of a step is the sum of its batches' losses as Lightning scales them, thus their mean where gradients
-    are accumulated. A module may report the losses of a batch's examples itself, by `scheduler.report_loss` in
-    `training_step`: they are then left as they are. In manual optimization, call `scheduler.step(loss)`.
+    The loss of a step is the mean of its batches' losses where gradients are accumulated. A module may report the
+    losses of the examples of all the step's batches itself, by `scheduler.report_loss` in `training_step`: they
+    are then left as they are. In manual optimization, call `scheduler.step(loss)`.
 
     Args:
         monitor: name of a logged validation loss, which is reported after each validation if there is one.
@@ -35,6 +35,7 @@ class RLSchedulerCallback(pl.Callback):
     def __init__(self, monitor: str = "val_loss") -> None:
         self._monitor = monitor
         self._total: torch.Tensor | float = 0.0
+        self._count = 0
         self._schedulers: list[RLScheduler] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -46,7 +47,8 @@ class RLSchedulerCallback(pl.Callback):
                 "configure_optimizers must return an RLScheduler, got none: "
                 'return {"optimizer": ..., "lr_scheduler": {"scheduler": RLScheduler(...), "interval": "step"}}.'
             )
-        for config in configs:
+        self._total, self._count = 0.0, 0
+        for config in configs if pl_module.automatic_optimization else []:
             if config.interval != "step" or config.frequency != 1:
                 raise ValueError(
                     'the lr_scheduler\'s interval must be "step", with frequency 1, got '
@@ -54,15 +56,18 @@ class RLSchedulerCallback(pl.Callback):
                 )
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        """A batch's loss, divided by the number of batches that are accumulated."""
-        self._total = self._total + loss.detach()
+        """A batch's loss, which Lightning has scaled for accumulation and mixed precision."""
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        self._total = self._total + loss.detach() * (trainer.accumulate_grad_batches / scale)
+        self._count += 1
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        """All batches of the step are done."""
+        """All batches of the step are done, but those for which `training_step` returned None."""
         for scheduler in self._schedulers:
-            if not scheduler.loss_reported:
-                scheduler.report_loss(self._total)
-        self._total = 0.0
+            if self._count and not scheduler.loss_reported:
+                scheduler.report_loss(self._total / self._count)
+        self._total, self._count = 0.0, 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the validation loss, if one was logged."""
