@@ -395,7 +395,7 @@ def test_losses_reach_their_examples_after_a_break_with_workers():
     online = OnlineBuckets(64)
     sampler = CurriculumSampler(online, 4, scheduler)
     for _ in range(2):
-        for step, (values,) in enumerate(DataLoader(data, batch_sampler=sampler, num_workers=1)):
+        for step, (values,) in enumerate(DataLoader(data, batch_sampler=sampler, num_workers=2)):
             optimizer.step()
             scheduler.step(values)
             if step == 13:
