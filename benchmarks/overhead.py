@@ -69,7 +69,7 @@ def _limits(policy: Policy) -> list[Row]:
     def steps(scheduled: bool) -> Callable[[], None]:
         def run() -> None:
             optimizer = torch.optim.SGD(parameters, lr=1e-9)
-            scheduler = RLScheduler(optimizer, LONG, policy) if scheduled else None
+            scheduler = RLScheduler(optimizer, LONG, policy, on_event=lambda event: None) if scheduled else None
             loss = torch.ones(())
             for step in range(LONG):
                 optimizer.step()

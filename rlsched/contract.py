@@ -145,10 +145,15 @@ class RunSpec:
         """(R,) decisions of each run after its opening."""
         return (self.decision_steps < self.num_steps[:, None]).sum(axis=1)
 
+    @functools.cached_property
+    def _bounds(self) -> Array:
+        """(R, N + 2) the steps at which windows begin, from 0, and T."""
+        zero = np.zeros((self.num_runs, 1), dtype=self.decision_steps.dtype)
+        return np.concatenate([zero, self.decision_steps, self.num_steps[:, None]], axis=1)
+
     def boundary(self, index: Array) -> Array:
         """(R,) step at which window `index` (R,) begins; window 0 is the opening, past the last it is T."""
-        zero = np.zeros((self.num_runs, 1), dtype=self.decision_steps.dtype)
-        bounds = np.concatenate([zero, self.decision_steps, self.num_steps[:, None]], axis=1)
+        bounds = self._bounds
         return np.take_along_axis(bounds, np.minimum(index, bounds.shape[1] - 1)[:, None], axis=1)[:, 0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import warnings
@@ -326,18 +325,23 @@ class RLScheduler(LRScheduler):
 
     def _notice_misuse(self, loss: float | None) -> None:
         """Events for what a script does wrong around this scheduler."""
-        emit = functools.partial(self._log.emit, self.last_epoch, once=True)
+        emit = self._run.emit
         if loss is not None and loss < 0 and "loss" in self._run.reads:
-            emit("negative_loss", "the loss is negative, and a policy then holds still: add a constant to it.")
+            emit(
+                "negative_loss",
+                "the loss is negative, and a policy then holds still: add a constant to it.",
+                once=True,
+            )
         wrong_pace = self._watch.check()
         if wrong_pace is not None:
-            emit(*wrong_pace)
+            emit(*wrong_pace, once=True)
         # Not at every step: it may have to wait for another device.
         if self._run.window_ends and changed_elsewhere(self.optimizer, self._last_lr):
             emit(
                 "lr_changed",
                 "something else changed the learning rate, and is overruled: RLScheduler sets it, from the rate "
                 "that a group had at first. Take other schedulers out; after a resume, load this one's state too.",
+                once=True,
             )
 
     def _floats(self) -> list[float]:

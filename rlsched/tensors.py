@@ -20,6 +20,8 @@ def as_losses(name: str, loss: Any) -> Array | None:
     if isinstance(loss, Tensor):
         if not loss.dtype.is_floating_point:
             raise TypeError(f"{wanted}, got a tensor of {loss.dtype}.")
+        if loss.ndim == 0:
+            return np.array([loss.item()])  # what most runs pass, at every step
         loss = loss.detach().to("cpu", torch.float64).numpy()
     elif isinstance(loss, Integral):
         # torch's own schedulers take an epoch here.
