@@ -30,6 +30,8 @@ HARM = math.log(1.05)
 """Nats of validation loss by which a run is worse than it has to be."""
 LIMIT = 20.0
 """Nats beyond which a difference is not told from one to a run that is not finite."""
+CHANCE = "linear decay again"
+"""The yardstick of a difference: linear decay once more, with the examples in another order."""
 METHODS = {"LR only": False, "LR and curriculum": True}
 
 
@@ -42,8 +44,8 @@ class Case:
         misjudged: decades from the family's sensible learning rate to the base.
         feedback: whether the policy was told validation losses.
         linear: ln(final validation loss) of linear decay.
-        policy: by method, ln(final validation loss) minus that, within `LIMIT`; `LIMIT` itself if the loss is not
-            finite.
+        policy: by method, and for `CHANCE`, ln(final validation loss) minus that, within `LIMIT`; `LIMIT` itself
+            if the loss is not finite.
     """
 
     task: str
@@ -72,7 +74,7 @@ class HarmUnit:
         task, seed = setting.tasks.build(config), int(rng.integers(2**31))
         policy = Policy(dict(weights), PolicyMetadata(setting.interface.action))
         linear = math.log(run_schedule(task, seed, "linear").validation_loss)
-        losses = {}
+        losses = {CHANCE: math.log(run_schedule(task, seed, "linear", order_seed=seed + 1).validation_loss)}
         for method, curriculum in METHODS.items():
             if curriculum <= config.curriculum:
                 result = run_policy(
@@ -151,7 +153,7 @@ def summary(cases: Sequence[Case]) -> Table:
         "base within 10x": lambda case: abs(case.misjudged) < 1.0,
         "base 10x too high or more": lambda case: case.misjudged >= 1.0,
     }
-    for method in METHODS:
+    for method in (*METHODS, CHANCE):
         for kind, which in kinds.items():
             found = np.array([case.policy[method] for case in cases if method in case.policy and which(case)])
             if found.size:
@@ -165,7 +167,7 @@ def summary(cases: Sequence[Case]) -> Table:
 def worst(cases: Sequence[Case], count: int = 10) -> Table:
     """The cases in which the policy did most harm."""
     shown = Table("difference", "method", "misjudged", "feedback", "linear", "task", title="The worst cases")
-    found = [(value, method, case) for case in cases for method, value in case.policy.items()]
+    found = [(case.policy[method], method, case) for case in cases for method in METHODS if method in case.policy]
     for value, method, case in sorted(found, key=lambda each: -each[0])[:count]:
         shown.add_row(
             f"{value:+.2f}", method, f"{10.0**case.misjudged:.3g}x", "yes" if case.feedback else "no",

@@ -44,9 +44,9 @@ class RunResult:
     bucket_weights: Array
 
 
-def run_schedule(task: Task, seed: int, name: str) -> RunResult:
-    """Train `task` with one of `TORCH_SCHEDULES` on ordinary shuffled batches."""
-    model, optimizer, loader = _start(task, seed)
+def run_schedule(task: Task, seed: int, name: str, *, order_seed: int | None = None) -> RunResult:
+    """Train `task` with one of `TORCH_SCHEDULES` on ordinary batches, shuffled by `order_seed` or else `seed`."""
+    model, optimizer, loader = _start(task, seed, order_seed)
     num_steps = task.config.num_steps
     scheduler = TORCH_SCHEDULES[name](optimizer, num_steps)
     losses, rates = [], []
@@ -106,10 +106,11 @@ def run_policy(
     return _result(task, model, losses, rates, weights)
 
 
-def _start(task: Task, seed: int) -> tuple[torch.nn.Module, Optimizer, DataLoader]:
+def _start(task: Task, seed: int, order_seed: int | None = None) -> tuple[torch.nn.Module, Optimizer, DataLoader]:
     """Model, optimizer and a shuffled loader; every method gets the same ones for the same seed."""
     model = task.make_model(torch.Generator().manual_seed(seed))
-    shuffled = RandomSampler(task.train, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+    order = torch.Generator().manual_seed(seed if order_seed is None else order_seed)
+    shuffled = RandomSampler(task.train, generator=order)  # type: ignore[arg-type]
     batches = BatchSampler(shuffled, task.config.batch_size, drop_last=True)
     return model, task.make_optimizer(model), DataLoader(task.train, batch_sampler=batches)
 
