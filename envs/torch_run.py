@@ -18,7 +18,10 @@ from rlsched.envs.data_order import DataOrder
 from rlsched.envs.tasks.task import Task
 from rlsched.monitor import Monitor
 from rlsched.randomness import Randomness
-from rlsched.scheduler import is_adaptive
+from rlsched.rates import is_adaptive
+
+MEASURED_ELEMENTS = 2**18
+"""Of larger models, a part is measured; engines that measure all of a model take none of these."""
 
 
 class TorchRun:
@@ -46,7 +49,7 @@ class TorchRun:
         # The same at every evaluation: a loss that draws random numbers is then comparable over time.
         self._evaluation = Randomness(torch_seed)
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self._monitor = Monitor(self.optimizer, self._reads)
+        self._monitor = Monitor(self.optimizer, self._reads, MEASURED_ELEMENTS)
         self._step, self._decision = 0, 0
         self.spec = run_spec(self.task, self.optimizer)
 

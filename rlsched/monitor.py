@@ -17,7 +17,7 @@ from rlsched.contract import Array, RunSpec, Window
 from rlsched.telemetry import is_sampled, summarise
 
 SNAPSHOT_ELEMENTS = 2**16
-"""Gradient statistics of larger models are taken on an even subsample of about this many elements."""
+"""In a user's run, gradient statistics of larger models are taken on an even subsample of about this size."""
 
 _GRADIENT = frozenset({"grad_norm", "update_ratio", "grad_agreement"})
 
@@ -32,10 +32,11 @@ class Monitor:
     Args:
         optimizer: whose steps are watched.
         reads: telemetry to collect; without gradient statistics no hook is installed.
+        elements: of larger models, gradient statistics are taken on an even subsample of about this many.
     """
 
-    def __init__(self, optimizer: Optimizer, reads: frozenset[str]) -> None:
-        self._optimizer = optimizer
+    def __init__(self, optimizer: Optimizer, reads: frozenset[str], elements: int = SNAPSHOT_ELEMENTS) -> None:
+        self._optimizer, self._elements = optimizer, elements
         self._before: Tensor | None = None
         self._last_gradient: Tensor | None = None
         self._last_gradient_step = -1
@@ -182,7 +183,7 @@ class Monitor:
         if not parameters:
             return None
         # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
-        stride = -(-sum(p.numel() for p in parameters) // SNAPSHOT_ELEMENTS) | 1
+        stride = -(-sum(p.numel() for p in parameters) // self._elements) | 1
         wide = any(parameter.dtype == torch.float64 for parameter in parameters)
         dtype = torch.float64 if wide else torch.float32
         device, position, parts = parameters[0].device, 0, []

@@ -35,7 +35,7 @@ def test_an_update_skipped_by_gradient_scaling_is_not_measured():
     assert all(ratio > 1e-4 for _, ratio, _ in monitor._gradients.values())
 
 
-def test_large_models_are_measured_on_a_fair_subsample(monkeypatch):
+def test_large_models_are_measured_on_a_fair_subsample():
     generator = torch.Generator().manual_seed(0)
     weights = [nn.Parameter(torch.randn(64, 64, generator=generator)) for _ in range(8)]
     for weight in weights:
@@ -43,15 +43,13 @@ def test_large_models_are_measured_on_a_fair_subsample(monkeypatch):
         weight.grad[:, ::8] *= 10.0  # columns differ, which a stride in step with the width would not see
     optimizer = torch.optim.SGD(weights, lr=0.01)
 
-    def measure():
-        monitor = Monitor(optimizer, frozenset({"update_ratio"}))
+    def measure(elements):
+        monitor = Monitor(optimizer, frozenset({"update_ratio"}), elements)
         monitor.begin(0, 1, 1)
         optimizer.step()
         return monitor._gradients[0][1]
 
-    whole = measure()
-    monkeypatch.setattr("rlsched.monitor.SNAPSHOT_ELEMENTS", 2048)
-    assert measure() == pytest.approx(whole, rel=0.1)
+    assert measure(2048) == pytest.approx(measure(2**20), rel=0.1)
 
 
 def test_dropped_schedulers_stop_measuring():

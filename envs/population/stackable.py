@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.data import TensorDataset
 
 from rlsched.envs.tasks.task import Task
-from rlsched.monitor import SNAPSHOT_ELEMENTS
+from rlsched.envs.torch_run import MEASURED_ELEMENTS
 
 _MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
@@ -53,8 +53,8 @@ def _optimizer(model: nn.Module, optimizer: Optimizer) -> Iterator[str]:
         yield f"model.{frozen[0]} is frozen"
     elif optimized != {id(parameter) for parameter in parameters}:
         yield "its optimizer does not train exactly the parameters of its model"
-    if sum(parameter.numel() for parameter in parameters) > SNAPSHOT_ELEMENTS:
-        yield f"it has more than {SNAPSHOT_ELEMENTS} parameters"
+    if sum(parameter.numel() for parameter in parameters) > MEASURED_ELEMENTS:
+        yield f"it has more than {MEASURED_ELEMENTS} parameters"
     if _any(optimizer, _OPTIMIZER_HOOKS) or any(_any(parameter, _PARAMETER_HOOKS) for parameter in parameters):
         yield "its optimizer or parameters have hooks"
 
