@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rlsched import ranks
 from rlsched.contract import Array, RunSpec, Window
 from rlsched.telemetry import is_sampled, summarise
 
@@ -76,6 +75,11 @@ class Monitor:
                 self._bucket_count += np.bincount(bucket_ids, minlength=num_buckets)
         self._step += 1
 
+    @property
+    def buckets(self) -> Array:
+        """Bucket losses (K,) reported during this window, NaN where there are none."""
+        return self._reported.copy()
+
     def report_buckets(self, losses: Array) -> None:
         """Bucket losses (K,) measured during this window, NaN where not; they replace the drawn examples'."""
         self._reported = np.where(np.isnan(losses), self._reported, losses)
@@ -97,7 +101,6 @@ class Monitor:
             if offset < width:
                 gradients[:, 0, offset] = values
         seen = self._bucket_count > 0
-        reported = ranks.mean(self._reported)  # what was drawn is known of all ranks
         means = np.where(seen, self._bucket_sum / np.maximum(self._bucket_count, 1.0), np.nan)
         return summarise(
             spec,
@@ -107,7 +110,7 @@ class Monitor:
             grad_norms=gradients[0],
             update_ratios=gradients[1],
             grad_agreements=gradients[2],
-            bucket_loss=np.where(np.isnan(reported), means, reported)[None],
+            bucket_loss=np.where(np.isnan(self._reported), means, self._reported)[None],
             validation_loss=np.array([self._validation]),
         )
 

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -63,13 +64,18 @@ class RunLog:
             self._append({"step": event.step, "event": event.kind, "message": event.message})
 
     def _append(self, entry: dict[str, Any]) -> None:
+        """Write a line. A run does not end because its log cannot be written: it goes on without one."""
         assert self._path is not None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab+") as file:
-            # A run that was killed may have left a line half written.
-            if file.tell() and not _ends_whole(file):
-                file.write(b"\n")
-            file.write(json.dumps(entry).encode() + b"\n")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab+") as file:
+                # A run that was killed may have left a line half written.
+                if file.tell() and not _ends_whole(file):
+                    file.write(b"\n")
+                file.write(json.dumps(entry).encode() + b"\n")
+        except OSError as error:
+            warnings.warn(f"the run goes on, but is no longer logged: {error}.", stacklevel=2)
+            self._path = None
 
 
 def scalars(row: Row) -> dict[str, float]:
@@ -94,7 +100,8 @@ def read_run_log(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], li
     """
     decisions: list[dict[str, Any]] = []
     events: list[Event] = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
             if "resumed" in entry:
@@ -107,7 +114,8 @@ def read_run_log(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], li
             step = int(entry["step"])
             row = {name: entry[name] for name in ("lr", "loss", "validation_loss", "bucket_weights")}
         except (ValueError, TypeError, KeyError) as error:
-            if isinstance(error, json.JSONDecodeError) and decisions:
+            last = number == len(lines) or lines[number].startswith('{"resumed"')
+            if isinstance(error, json.JSONDecodeError) and decisions and last:
                 continue  # half written by a run that was killed
             raise ValueError(f"{path}, line {number} is none of a run's log ({type(error).__name__}).") from error
         decisions = [other for other in decisions if other["step"] < step]

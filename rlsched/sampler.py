@@ -206,6 +206,12 @@ class CurriculumSampler(Sampler[list[int]]):
         if not isinstance(state, dict) or set(state) != {"draws", "weights", "pending", "online"}:
             raise ValueError("the state is not one of a CurriculumSampler: load what its state_dict() returned.")
         state, source = to_arrays(state), self._source
+        widths = {batch.shape[1] for batch in state["pending"]} - {self.batch_size * self.num_ranks}
+        if widths:
+            raise ValueError(
+                f"the state is of batches of {widths.pop()} examples on all ranks, this sampler's have "
+                f"{self.batch_size * self.num_ranks}: make it with the batch size and the ranks of that run."
+            )
         if (state["online"] is not None) != isinstance(source, OnlineBuckets):
             raise ValueError(
                 f"the state is of a sampler of {'fixed Buckets' if state['online'] is None else 'OnlineBuckets'}, "

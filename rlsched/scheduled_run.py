@@ -174,10 +174,13 @@ class ScheduledRun:
         elif not ended:
             return
         if ended:
-            self._hear()
+            if self._validate is not None:
+                self.report_validation("the result of validate", self._validate())
             self.decisions.advance(self.spec, self.step)
         self._notice_silence()
         validation = self._monitor.validation
+        # Before those that were drawn stand in, which are known of all ranks already.
+        self._monitor.report_buckets(ranks.mean(self._monitor.buckets))
         window = self._monitor.close(self.spec, self.decisions.index)
         window = ranks.agree(window).replace(alarm=np.array([alarm is not None]))
         if self.sampler is not None:
@@ -192,11 +195,6 @@ class ScheduledRun:
         if self._guarded and (window.alarm[0] or window.nonfinite[0]):
             # The guard keeps such a window from the policy, but not what the user reported in it, on this rank.
             self._monitor.report_validation(validation)
-
-    def _hear(self) -> None:
-        """Ask for the validation loss."""
-        if self._validate is not None:
-            self.report_validation("the result of validate", self._validate())
 
     @property
     def _late(self) -> bool:

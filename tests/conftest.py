@@ -4,6 +4,8 @@ import logging
 
 import pytest
 
+from tests.trainings import AHEAD, SMALL, Run, run
+
 
 @pytest.fixture(scope="session")
 def ray_cluster():
@@ -18,3 +20,15 @@ def ray_cluster():
         )  # fmt: skip
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Run:
+    """A training that nothing stopped."""
+    return run(SMALL, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def whole_ahead(tmp_path_factory) -> Run:
+    """The same with units that overlap the updates."""
+    return run(AHEAD, tmp_path_factory.mktemp("ahead") / "run")

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rlsched import Buckets, CurriculumSampler, Linear, RLScheduler
 from rlsched.draws import BucketDraws
+from tests.loops import start
 
 BUCKETS = Buckets.from_scores(np.arange(100.0), count=4)
 NOT_BUCKETS: Any = np.zeros(3)
@@ -334,3 +335,15 @@ def test_scores_and_groups_may_be_tensors_of_a_graph():
 
 def test_large_group_labels_stay_apart():
     assert Buckets.from_groups([2**60, 2**60 + 1]).count == 2
+
+
+def test_the_state_of_batches_of_another_size_is_refused():
+    one, other = (
+        CurriculumSampler(
+            Buckets.from_scores(np.arange(64.0)), size, RLScheduler(start()[1], 40, controller=Linear())
+        )
+        for size in (8, 4)
+    )
+    one.draw()
+    with pytest.raises(ValueError, match="of batches of 8 examples on all ranks, this sampler's have 4"):
+        other.load_state_dict(one.state_dict())

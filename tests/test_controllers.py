@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rlsched import Constant, Guard, Linear, Policy, PolicyController, RunSpec, Window
+from rlsched.controllers.learned import _FIXED
 from rlsched.observation import RUN_FEATURES
 from tests.policies import random_policy
 
@@ -200,3 +201,7 @@ def test_notes_of_decisions_that_the_guard_discards_are_discarded():
         state, _ = guard.decide(state, window)
     assert guard.decide(state, far)[1].notes
     assert not guard.decide(state, far.replace(alarm=np.array([True])))[1].notes
+
+
+def test_what_is_not_measured_is_named_as_the_features_are():
+    assert {feature.name for feature in RUN_FEATURES} > _FIXED

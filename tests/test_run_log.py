@@ -123,3 +123,22 @@ def test_another_file_is_refused(tmp_path, capsys, content, words):
     assert cli.main(["plot", str(tmp_path / "none.jsonl")]) == 1
     assert cli.main(["plot", str(tmp_path)]) == 1
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path):
+    log = tmp_path / "logs" / "run.jsonl"
+    (tmp_path / "logs").write_text("a file where a folder should be")
+    with pytest.warns(UserWarning, match="the run goes on, but is no longer logged") as caught:
+        scheduler = run(log)
+    assert len(caught) == 1
+    assert scheduler.last_epoch == 40
+
+
+def test_a_line_that_was_damaged_in_the_midst_is_refused(tmp_path):
+    log = tmp_path / "run.jsonl"
+    run(log)
+    lines = log.read_text().splitlines()
+    lines[3] = lines[3][:20]
+    log.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="line 4 is none of a run's log"):
+        read_run_log(log)

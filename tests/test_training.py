@@ -32,17 +32,7 @@ from rlsched.agents.rollouts import InProcess, Job, RolloutUnit, Setting, Weight
 from rlsched.envs.tasks import Task, TaskConfig
 from rlsched.policy import PolicyInterface
 from tests.families import TINY, Recorded, TooLow
-from tests.trainings import AHEAD, BRIEF, SMALL, Run, check_same_end, run, weights
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Run:
-    return run(SMALL, tmp_path_factory.mktemp("whole") / "run")
-
-
-@pytest.fixture(scope="module")
-def whole_ahead(tmp_path_factory) -> Run:
-    return run(AHEAD, tmp_path_factory.mktemp("ahead") / "run")
+from tests.trainings import AHEAD, BRIEF, SMALL, check_same_end, run, weights
 
 
 def test_training_is_reproducible_bit_for_bit(whole, tmp_path):

@@ -19,12 +19,7 @@ from rlsched.agents import (
 )
 from rlsched.envs.tasks import Digits, DigitsConfig
 from tests.families import TINY
-from tests.trainings import BRIEF, SMALL, Run, Stop, run
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Run:
-    return run(SMALL, tmp_path_factory.mktemp("whole") / "run")
+from tests.trainings import BRIEF, SMALL, Stop, run
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(whole):

@@ -17,17 +17,7 @@ from rlsched.agents.evaluation import EvaluationUnit
 from rlsched.agents.imitation import LessonUnit, SearchUnit
 from rlsched.agents.rollouts import NO_WEIGHTS, InProcess, RolloutUnit, Setting
 from tests.families import TINY
-from tests.trainings import AHEAD, SMALL, Run, Stop, check_same_end, run, weights
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Run:
-    return run(SMALL, tmp_path_factory.mktemp("whole") / "run")
-
-
-@pytest.fixture(scope="module")
-def whole_ahead(tmp_path_factory) -> Run:
-    return run(AHEAD, tmp_path_factory.mktemp("ahead") / "run")
+from tests.trainings import AHEAD, SMALL, Run, Stop, check_same_end, weights
 
 
 def written(out: Path) -> int:
