@@ -1,6 +1,6 @@
 """The agent that learns schedule policies: imitation and PPO over training runs."""
 
-from rlsched.agents.config import EvaluationSettings, PPOSettings, TaskSettings, TrainConfig
+from rlsched.agents.config import EvaluationSettings, NetworkSettings, PPOSettings, TaskSettings, TrainConfig
 from rlsched.agents.export import export_policy
 from rlsched.agents.imitation import WarmStart
 from rlsched.agents.network import BucketEquivariantPolicy
@@ -10,6 +10,7 @@ from rlsched.agents.training import Progress, train
 __all__ = [
     "BucketEquivariantPolicy",
     "EvaluationSettings",
+    "NetworkSettings",
     "PPOSettings",
     "Progress",
     "RolloutPlan",

@@ -9,6 +9,7 @@ from rlsched.action import ActionSpec
 from rlsched.agents.imitation import WarmStart
 from rlsched.agents.ppo import RolloutPlan
 from rlsched.envs.tasks import FAMILIES
+from rlsched.policy.format import MAX_UNITS
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,23 @@ class TaskSettings:
         _check.choice("family", self.family, FAMILIES)
         _check.real("misjudged", self.misjudged, 1.0, 1e4)
         _check.choice("unstackable", self.unstackable, ("refuse", "eager"))
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """How large the policy is.
+
+    Attributes:
+        units: in each of the two hidden layers of the run.
+        bucket_units: hidden units per bucket.
+    """
+
+    units: int = 64
+    bucket_units: int = 32
+
+    def __post_init__(self) -> None:
+        _check.integer("units", self.units, 1, MAX_UNITS)
+        _check.integer("bucket_units", self.bucket_units, 1, MAX_UNITS)
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,7 @@ class TrainConfig:
         ppo: how it learns from that.
         evaluation: the tasks that select the policy.
         action: how actions are decoded.
+        network: how large the policy is.
     """
 
     seed: int = 0
@@ -117,6 +136,7 @@ class TrainConfig:
     ppo: PPOSettings = field(default_factory=PPOSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     action: ActionSpec = field(default_factory=ActionSpec)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
     def __post_init__(self) -> None:
         _check.integer("seed", self.seed, 0, 2**32 - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -255,7 +256,11 @@ def _make_model(config: TrainConfig, setting: Setting, backend: Backend) -> Sche
         gae_lambda=ppo.gae_lambda,
         gamma=ppo.gamma,
         target_kl=ppo.target_kl or None,
-        policy_kwargs={"log_std_init": ppo.initial_log_std, "privileged": ppo.privileged},
+        policy_kwargs={
+            "log_std_init": ppo.initial_log_std,
+            "privileged": ppo.privileged,
+            **dataclasses.asdict(config.network),
+        },
         seed=config.seed,
         relative=ppo.relative,
     )

@@ -15,6 +15,7 @@ from rlsched import _check
 from rlsched.action import ActionSpec
 from rlsched.agents import (
     EvaluationSettings,
+    NetworkSettings,
     PPOSettings,
     RolloutPlan,
     TaskSettings,
@@ -60,6 +61,7 @@ def main(
     ppo: Annotated[PPOSettings, tyro.conf.arg(name="")],
     evaluation: EvaluationSettings,
     action: ActionSpec,
+    network: NetworkSettings,
 ) -> None:
     """Learn a schedule policy and export it.
 
@@ -85,8 +87,9 @@ def main(
         ppo: how it learns from that.
         evaluation: the tasks that select the policy.
         action: how actions are decoded.
+        network: how large the policy is.
     """
-    settings = TrainConfig(seed, tasks, warm_start, rollouts, ppo, evaluation, action)
+    settings = TrainConfig(seed, tasks, warm_start, rollouts, ppo, evaluation, action, network)
     _check_device(device, workers)
     backend = choose_backend(workers, ray_address, gpus_per_worker if device == "cuda" else 0.0, job_deadline)
     family = task_family(tasks)

@@ -65,8 +65,8 @@ class DataFamily(TaskFamily):
     """Common ground of families on a pool of examples: what is drawn for each of their tasks.
 
     Half of the tasks have noisy labels (10 to 40 %), and in a quarter of all the validation labels are as noisy;
-    classes are imbalanced in a third; a quarter each have duplicates, domains and drift. Three quarters have a
-    curriculum. The base learning rate is misjudged log-uniformly.
+    classes are imbalanced in a third; a quarter each have duplicates, domains and drift. The base learning rate is
+    misjudged log-uniformly.
 
     Attributes:
         num_buckets: buckets of every task.
@@ -75,6 +75,7 @@ class DataFamily(TaskFamily):
         max_steps: most optimizer steps.
         min_batch: smallest batch; batch sizes are powers of two.
         max_batch: largest batch.
+        steered: share of the tasks that have a curriculum, in [0, 1].
     """
 
     num_buckets: int = 4
@@ -83,6 +84,7 @@ class DataFamily(TaskFamily):
     max_steps: int = 2000
     min_batch: int = 8
     max_batch: int = 256
+    steered: float = 0.75
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
     """Learning rates about right for the family; base learning rates are misjudged around them."""
@@ -94,6 +96,7 @@ class DataFamily(TaskFamily):
         _check.integer("max_steps", self.max_steps, self.min_steps)
         _check.integer("min_batch", self.min_batch, 1)
         _check.integer("max_batch", self.max_batch, self.min_batch)
+        _check.real("steered", self.steered, 0.0, 1.0)
         if not self._batches():
             raise ValueError(
                 f"min_batch to max_batch must hold a power of two, got {self.min_batch} to {self.max_batch}."
@@ -130,7 +133,7 @@ class DataFamily(TaskFamily):
             "batch_size": int(rng.choice(self._batches())),
             "optimizer": optimizer,
             "base_lr": self.reference_lr[optimizer] * 10 ** rng.uniform(-decades, decades),
-            "curriculum": bool(rng.random() < 0.75),
+            "curriculum": bool(rng.random() < self.steered),
             "feedback": bool(rng.random() < 0.5),
             "batch_size_known": bool(rng.random() < 0.75),
             "num_buckets": self.num_buckets,

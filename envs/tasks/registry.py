@@ -38,6 +38,18 @@ _BROAD: dict[type[Any], float] = {
     Autoencoder: 3.0,
 }
 
+_WIDE: dict[type[Any], float] = {
+    Digits: 6.0,
+    Tabular: 5.0,
+    Teacher: 5.0,
+    DigitsCNN: 1.0,
+    Signals: 2.5,
+    Characters: 1.2,
+    Parity: 0.7,
+    Modular: 0.7,
+    Autoencoder: 2.0,
+}
+
 
 def broad(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """Every family but the quadratics, cheap and varied ones more often. See `DataFamily` for the arguments."""
@@ -63,6 +75,26 @@ def short(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     return Mixture(families, list(_BROAD.values()))
 
 
+def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
+    """The families of `broad` in runs of 60 to 600 steps (sequence models to 200), two fifths with a curriculum.
+
+    What the shipped policy trained on. To find the learning rate is what takes many tasks, and a curriculum makes
+    a task's search three times as dear; language models are more frequent than their cost alone would have them.
+    """
+    families = [
+        family(
+            num_buckets=num_buckets,
+            misjudged=misjudged,
+            min_steps=60,
+            max_steps=200 if family is Characters else 600,
+            max_batch=32 if family is Characters else 128,
+            steered=0.4,
+        )
+        for family in _WIDE
+    ]
+    return Mixture(families, list(_WIDE.values()))
+
+
 def quick(num_buckets: int = 4, misjudged: float = 100.0) -> Digits:
     """Short runs of small MLPs on digits: a policy is learned on them in minutes."""
     return Digits(num_buckets=num_buckets, misjudged=misjudged, min_steps=60, max_steps=250, max_batch=64)
@@ -81,6 +113,7 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "quadratics": Quadratics,
     "broad": broad,
     "short": short,
+    "wide": wide,
     "quick": quick,
 }
 """What makes each family; all take `num_buckets` and `misjudged`."""
