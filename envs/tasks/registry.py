@@ -87,7 +87,7 @@ def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
             misjudged=misjudged,
             min_steps=60,
             max_steps=200 if family is Characters else 600,
-            max_batch=32 if family is Characters else 128,
+            max_batch=32 if family is Characters else 64,
             steered=0.4,
         )
         for family in _WIDE
