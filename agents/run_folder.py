@@ -50,7 +50,7 @@ class RunFolder:
         """The folder of a run with these settings; refuses one that does not fit."""
         settings = json.loads(json.dumps(dataclasses.asdict(config))) | {"distribution": repr(tasks)}
         stored = out / "config.json"
-        folder = cls(out, settings | {"made_with": _made_with()})
+        folder = cls(out, settings | {"made_with": made_with()})
         if not resume:
             if folder.checkpoint.exists():
                 raise FileExistsError(
@@ -91,7 +91,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _made_with() -> dict[str, str]:
+def made_with() -> dict[str, str]:
     """Versions, and the state of the checkout if it is one. For the record: they do not hinder a resume."""
     versions = {
         name: importlib.metadata.version(name) for name in ("numpy", "torch", "gymnasium", "stable-baselines3")

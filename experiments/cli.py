@@ -12,6 +12,8 @@ COMMANDS = {
     "train": "learn a schedule policy and export it",
     "score": "score a policy on tasks that neither trained nor selected it",
     "harm": "count how often a policy does harm, in plain runs from misjudged learning rates",
+    "evaluate": "compare a policy with what people tune, on tasks that neither trained nor selected it",
+    "report": "draw an evaluation, as one HTML page and pictures",
     "ablate": "train without one part of the recipe at a time, and compare",
     "tasks": "list the families of training tasks and their ranges",
     "inspect": "show what a policy file says of its policy",
@@ -23,6 +25,7 @@ COMMANDS = {
 RESUME = {
     "train": "\n--resume goes on from the last checkpoint, if there is one.",
     "ablate": "\nThe same command goes on where it was.",
+    "evaluate": "\nThe same command goes on where it was.",
 }
 """What to do after a stop from outside."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from rlsched._check import ArgumentError
 from rlsched.agents import TaskSettings
 from rlsched.envs.population import Population
-from rlsched.envs.tasks import FAMILIES, TaskFamily, UserFamily, load_task
+from rlsched.envs.tasks import FAMILIES, Mixture, TaskFamily, UserFamily, load_task
 
 WAYS = {
     "mlp": "side by side, stacked by hand (the fastest way)",
@@ -21,7 +21,7 @@ WAYS = {
 def task_family(settings: TaskSettings) -> TaskFamily:
     """The family of that name, or of the user's function."""
     if not settings.function:
-        return FAMILIES[settings.family](misjudged=settings.misjudged)
+        return _without(FAMILIES[settings.family](misjudged=settings.misjudged), settings)
     # As for `python -m`: what lies in the present folder can be imported.
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -29,6 +29,28 @@ def task_family(settings: TaskSettings) -> TaskFamily:
         return UserFamily(load_task(settings.function), misjudged=settings.misjudged)
     except (TypeError, ValueError) as error:
         raise ArgumentError(str(error)) from error
+
+
+def _without(family: TaskFamily, settings: TaskSettings) -> TaskFamily:
+    """`family` less those that are to be left out."""
+    if not settings.without:
+        return family
+    members = family.families if isinstance(family, Mixture) else ()
+    found = {name: member for member in members for name, make in FAMILIES.items() if type(member) is make}
+    for name in settings.without:
+        if name not in found:
+            raise ArgumentError(
+                f"without must be among the families of {settings.family} ({', '.join(found) or 'none'}), "
+                f"got {name!r}."
+            )
+    kept = [
+        (member, weight)
+        for member, weight in zip(members, getattr(family, "weights", ()), strict=True)
+        if not any(found[name] is member for name in settings.without)
+    ]
+    if not kept:
+        raise ArgumentError(f"without must leave a family of {settings.family}, leaves none.")
+    return Mixture([member for member, _ in kept], [weight for _, weight in kept])
 
 
 def how_computed(family: TaskFamily, unstackable: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rlsched.buckets import Buckets
     from rlsched.contract import Controller, Decision, RunSpec, Window
-    from rlsched.controllers import Constant, Cosine, Guard, Linear, PolicyController
+    from rlsched.controllers import REX, WSD, Constant, Cosine, FixedCurriculum, Guard, Linear, PolicyController
     from rlsched.difficulty import (
         forgetting_scores,
         linear_probe_scores,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "REX": "rlsched.controllers",
+    "WSD": "rlsched.controllers",
+    "FixedCurriculum": "rlsched.controllers",
     "Buckets": "rlsched.buckets",
     "Constant": "rlsched.controllers",
     "Controller": "rlsched.contract",
@@ -53,6 +56,8 @@ _HOME = {
 _NEEDS_TORCH = {"rlsched.difficulty.reference", "rlsched.sampler", "rlsched.scheduler"}
 
 __all__ = [
+    "REX",
+    "WSD",
     "Buckets",
     "Constant",
     "Controller",
@@ -60,6 +65,7 @@ __all__ = [
     "CurriculumSampler",
     "Decision",
     "Event",
+    "FixedCurriculum",
     "Guard",
     "Linear",
     "OnlineBuckets",

@@ -129,14 +129,12 @@ class Decisions:
 
 
 def choose_controller(policy: Policy | str | os.PathLike[str] | None, controller: Controller | None) -> Controller:
-    """The controller of a scheduler that takes either a policy (or its path) or any controller, validated."""
+    """The controller of a scheduler that takes a policy (or its path) or any controller, validated.
+
+    With neither, it is the policy that comes with rlsched.
+    """
     if policy is not None and controller is not None:
         raise ValueError("give policy=... or controller=..., not both.")
-    if policy is None and controller is None:
-        raise ValueError(
-            "give either policy=... or controller=...: train and export a policy with "
-            "`rlsched train --out DIR`, or use for example controller=rlsched.Linear()."
-        )
     if controller is not None:
         check_controller("controller", controller)
         unknown = controller.reads - TELEMETRY
@@ -146,7 +144,9 @@ def choose_controller(policy: Policy | str | os.PathLike[str] | None, controller
                 f"{sorted(TELEMETRY)}."
             )
         return controller
-    if isinstance(policy, str | os.PathLike):
+    if policy is None:
+        policy = Policy.default()
+    elif isinstance(policy, str | os.PathLike):
         policy = Policy.load(policy)
     if not isinstance(policy, Policy):
         remedy = ": pass it as controller=..." if hasattr(policy, "decide") else ""

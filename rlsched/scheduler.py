@@ -38,7 +38,7 @@ class RLScheduler(LRScheduler):
 
     Call `step` once after each `optimizer.step()`, with the loss:
 
-        scheduler = rlsched.RLScheduler(optimizer, num_steps=2000, policy="policy.safetensors")
+        scheduler = rlsched.RLScheduler(optimizer, num_steps=2000)
         for x, y in loader:
             loss = loss_fn(model(x), y)
             loss.backward(); optimizer.step(); optimizer.zero_grad()
@@ -51,8 +51,8 @@ class RLScheduler(LRScheduler):
     Args:
         optimizer: any `torch.optim.Optimizer`.
         num_steps: optimizer steps of the whole run, at least 2.
-        policy: an exported policy, or the path of one. Give this or `controller`.
-        controller: any other `Controller`, for example `rlsched.Cosine()`.
+        policy: an exported policy, or the path of one; by default the one that comes with rlsched.
+        controller: instead, any other `Controller`, for example `rlsched.Cosine()`.
         num_decisions: how often it decides, in [1, num_steps - 1]; by default 20, or fewer in a run that
             is shorter than that.
         batch_size: examples per optimizer step, at least 1, if you know it; with a sampler it is known.

@@ -11,7 +11,6 @@ from gymnasium.utils import seeding
 
 from rlsched.action import ActionSpec
 from rlsched.agents import EvaluationSettings, PPOSettings, SchedulePPO, TrainConfig, WarmStart, train
-from rlsched.agents.curricula import curricula
 from rlsched.agents.evaluation import EvaluationUnit, evaluation_seeds, join_outcomes
 from rlsched.agents.imitation import Lesson, LessonUnit, SearchUnit, TunedGroup, fit
 from rlsched.agents.imitation.lesson import _Teacher
@@ -21,6 +20,7 @@ from rlsched.agents.ppo import RolloutPlan
 from rlsched.agents.privileged import FACTS, facts
 from rlsched.agents.rollouts import InProcess, Job
 from rlsched.contract import Array, RunSpec, Window
+from rlsched.controllers.curricula import curricula
 from rlsched.envs import TrainingScheduleEnv
 from rlsched.envs.tasks import Digits, DigitsConfig
 from rlsched.observation import RUN_FEATURES, bounds

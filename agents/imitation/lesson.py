@@ -10,11 +10,11 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from rlsched.action import ActionSpec
-from rlsched.agents.curricula import curricula
 from rlsched.agents.imitation.search import TunedGroup, draw_group
 from rlsched.agents.privileged import facts
 from rlsched.agents.rollouts.job import Setting, Weights
 from rlsched.contract import Array
+from rlsched.controllers.curricula import curricula
 from rlsched.envs.episodes import Episodes
 from rlsched.envs.tasks import TaskConfig
 from rlsched.observation import RUN_FEATURES

@@ -1,5 +1,6 @@
 """Families of training tasks."""
 
+from rlsched.envs.tasks.arrays import Arrays, ArraysConfig
 from rlsched.envs.tasks.assemble import Pool, assemble
 from rlsched.envs.tasks.autoencoder import Autoencoder, AutoencoderConfig
 from rlsched.envs.tasks.characters import Characters, CharactersConfig
@@ -21,6 +22,8 @@ from rlsched.envs.tasks.user import UserConfig, UserFamily, UserTask
 
 __all__ = [
     "FAMILIES",
+    "Arrays",
+    "ArraysConfig",
     "Autoencoder",
     "AutoencoderConfig",
     "Characters",

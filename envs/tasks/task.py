@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -140,6 +141,16 @@ class Task:
             return self
         return dataclasses.replace(self, config=dataclasses.replace(self.config, num_decisions=most))
 
+    def with_base_lr(self, lr: float) -> Task:
+        """The same task from base learning rate `lr` of its first parameter group; others keep their ratio."""
+        make = functools.partial(_at_base_lr, self.make_optimizer, lr / self.config.base_lr)
+        config = dataclasses.replace(self.config, base_lr=lr)
+        return dataclasses.replace(self, config=config, make_optimizer=make)
+
+    def with_curriculum(self, acts: bool) -> Task:
+        """The same task, in which bucket weights act or do not."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, curriculum=acts))
+
 
 class TaskFamily(ABC):
     """A distribution of tasks."""
@@ -200,6 +211,13 @@ def check_family(tasks: Any) -> TaskFamily:
             f"task must have {tasks.num_buckets} buckets, as its family says, got {task.buckets.count}."
         )
     return tasks
+
+
+def _at_base_lr(make: Callable[[nn.Module], Optimizer], factor: float, model: nn.Module) -> Optimizer:
+    optimizer = make(model)
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+    return optimizer
 
 
 def _tensors(part: Any) -> list[Tensor]:

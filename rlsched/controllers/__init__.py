@@ -1,7 +1,19 @@
 """Controllers: everything that sets a learning rate or a curriculum."""
 
+from rlsched.controllers.curricula import Curriculum, FixedCurriculum, curricula
 from rlsched.controllers.guard import Guard
 from rlsched.controllers.learned import PolicyController
-from rlsched.controllers.schedules import Constant, Cosine, Linear
+from rlsched.controllers.schedules import REX, WSD, Constant, Cosine, Linear
 
-__all__ = ["Constant", "Cosine", "Guard", "Linear", "PolicyController"]
+__all__ = [
+    "REX",
+    "WSD",
+    "Constant",
+    "Cosine",
+    "Curriculum",
+    "FixedCurriculum",
+    "Guard",
+    "Linear",
+    "PolicyController",
+    "curricula",
+]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlsched import _check
 from rlsched.contract import Array, Decision, RunSpec, State, Window
 
 
@@ -62,3 +63,37 @@ class Cosine(OpenLoop):
 
     def profile(self, progress: Array) -> Array:
         return 0.5 * (1.0 + np.cos(np.pi * progress))
+
+
+@dataclass(frozen=True)
+class WSD(OpenLoop):
+    """Constant, then linear decay to zero over the last `cooldown` of the run: `min(1, (1 - p) / cooldown)`.
+
+    Warmup, stable, decay (Hu et al. 2024, MiniCPM, arXiv:2404.06395), without the warm-up.
+
+    Attributes:
+        cooldown: share of the run, in (0, 1].
+
+    >>> WSD(0.2).profile(np.array([0.0, 0.8, 0.9, 1.0])).round(9).tolist()
+    [1.0, 1.0, 0.5, 0.0]
+    """
+
+    cooldown: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check.real("cooldown", self.cooldown, 1e-6, 1.0)
+
+    def profile(self, progress: Array) -> Array:
+        return np.minimum(1.0, (1.0 - progress) / self.cooldown)
+
+
+@dataclass(frozen=True)
+class REX(OpenLoop):
+    """Reflected exponential, `(1 - p) / (1/2 + (1 - p) / 2)` (Chen et al. 2021, arXiv:2107.04197).
+
+    >>> REX().profile(np.array([0.0, 0.5, 1.0])).round(6).tolist()
+    [1.0, 0.666667, 0.0]
+    """
+
+    def profile(self, progress: Array) -> Array:
+        return (1.0 - progress) / (0.5 + 0.5 * (1.0 - progress))

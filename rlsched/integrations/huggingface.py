@@ -40,10 +40,6 @@ def attach(trainer: Trainer, policy: Policy | str | os.PathLike[str] | None = No
         raise TypeError(f"trainer must be a transformers.Trainer, got {type(trainer).__name__}.")
     given = trainer.lr_scheduler
     if given is None:
-        if policy is None and "controller" not in options:
-            raise TypeError(
-                "policy must be given, unless the Trainer has an RLScheduler in optimizers=, got None."
-            )
         # Loaded now, rather than when it trains.
         loaded = Policy.load(policy) if isinstance(policy, str | os.PathLike) else policy
         _create_by_trainer(trainer, loaded, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,12 @@ class Policy:
             PolicyFormatError: it is not a policy file that this version can read.
         """
         return cls(*policy_format.read(path))
+
+    @classmethod
+    def default(cls) -> Policy:
+        """The policy that comes with rlsched: what it was trained on and how well it does is in docs/policy.md."""
+        with resources.as_file(resources.files("rlsched") / "policies" / "default.safetensors") as path:
+            return cls.load(path)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the policy to `path`, atomically; ValueError if its metadata is not JSON."""

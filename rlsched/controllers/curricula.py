@@ -1,4 +1,4 @@
-"""Fixed curricula, among which a search finds what a policy then imitates."""
+"""Fixed curricula: bucket weights that are decided before the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlsched.contract import Array
+from rlsched.contract import Array, Controller, Decision, RunSpec, State, Window, check_controller
 
 NEVER = 4.0
 """Nats by which a bucket that is left out falls behind its share."""
@@ -31,6 +31,40 @@ class Curriculum:
         start, end = np.array(self.start), np.array(self.end)
         line = start + (end - start) * np.asarray(progress)[..., None]
         return line - line.mean(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class FixedCurriculum:
+    """The learning rate of a controller, and weights by a fixed curriculum: shares * exp(logits), normalised.
+
+    Attributes:
+        controller: of the learning rate.
+        curriculum: of the buckets; runs must have as many as it has entries, unless they cannot be steered.
+    """
+
+    controller: Controller
+    curriculum: Curriculum
+
+    def __post_init__(self) -> None:
+        check_controller("controller", self.controller)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return self.controller.reads
+
+    def init(self, spec: RunSpec) -> State:
+        """The wrapped controller's; the curriculum remembers nothing."""
+        if spec.num_buckets != len(self.curriculum.start):
+            raise ValueError(
+                f"curriculum must have one entry for each of the run's {spec.num_buckets} buckets, "
+                f"has {len(self.curriculum.start)}: make it by curricula({spec.num_buckets})."
+            )
+        return self.controller.init(spec)
+
+    def decide(self, state: State, window: Window) -> tuple[State, Decision]:
+        state, decision = self.controller.decide(state, window)
+        likely = window.spec.bucket_shares * np.exp(self.curriculum.logits(window.progress))
+        return state, Decision(decision.lr_scale, likely / likely.sum(axis=1, keepdims=True), decision.notes)
 
 
 def curricula(num_buckets: int) -> list[Curriculum]:

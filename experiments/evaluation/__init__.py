@@ -1,0 +1,39 @@
+"""The evaluation protocol: policies against what people tune, on tasks that neither trained nor selected them."""
+
+from rlsched.experiments.evaluation.aggregate import BEST_CURRICULUM, BEST_DEFAULT, BEST_TUNED, Method, Row
+from rlsched.experiments.evaluation.comparators import (
+    Comparator,
+    Controlled,
+    Learned,
+    fixed_curricula,
+    policies,
+    schedules,
+)
+from rlsched.experiments.evaluation.job import MethodJob, Run
+from rlsched.experiments.evaluation.libraries import libraries
+from rlsched.experiments.evaluation.protocol import Evaluation, digest
+from rlsched.experiments.evaluation.results import Results
+from rlsched.experiments.evaluation.suites import SUITES, Suite, make_suite
+
+__all__ = [
+    "BEST_CURRICULUM",
+    "BEST_DEFAULT",
+    "BEST_TUNED",
+    "SUITES",
+    "Comparator",
+    "Controlled",
+    "Evaluation",
+    "Learned",
+    "Method",
+    "MethodJob",
+    "Results",
+    "Row",
+    "Run",
+    "Suite",
+    "digest",
+    "fixed_curricula",
+    "libraries",
+    "make_suite",
+    "policies",
+    "schedules",
+]

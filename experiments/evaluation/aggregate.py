@@ -1,0 +1,283 @@
+"""From runs to figures: every method against the best of all tuned schedules."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlsched.agents.evaluation import FLAWLESS, kinds
+from rlsched.contract import Array
+from rlsched.envs.tasks import DataConfig, TaskConfig
+from rlsched.experiments.evaluation.comparators import FACTORS, SCHEDULES
+from rlsched.experiments.evaluation.job import Run
+from rlsched.experiments.evaluation.statistics import Estimate, interquartile_mean, mean_over_tasks
+
+TIE = 0.01
+"""Nats of test loss within which two results are a tie."""
+BEST_DEFAULT = "best single default"
+BEST_TUNED = "best of all tuned"
+BEST_CURRICULUM = "best of all fixed curricula, tuned"
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """What a method got on n tasks, from S seeds each. Losses are ln(loss / that before training).
+
+    Attributes:
+        name: of it.
+        kind: see `Comparator.kind`; "best" of those made from others.
+        runs: training runs it spent on a task for one result: those of its tuning, and that which is reported.
+        test: (n, S) test loss at the end; NaN on tasks it was not run on.
+        reports: (task, seed) -> the run.
+    """
+
+    name: str
+    kind: str
+    runs: int
+    test: Array
+    reports: Mapping[tuple[int, int], Run]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's figures on the tasks of one kind.
+
+    Attributes:
+        method: name of it.
+        kind: of the method.
+        tasks: kind of task.
+        count: tasks.
+        log_ratio: mean of ln(test loss / that of the best of all tuned); below zero the method is better.
+        interquartile: the same over the middle half of the tasks.
+        win: share of tasks on which it is better by more than 1 %.
+        tie: share within 1 %.
+        speed_up: median over tasks of how many times fewer steps it took to the final validation loss of tuned
+            linear decay; 0 where it did not get there.
+        reached: share of runs that got there.
+        area: mean over the run of ln(validation loss), minus that of tuned linear decay.
+        runs: training runs spent on a task.
+        steps: training steps spent on a task, in the mean.
+        seconds: of computing spent on a task, in the mean.
+        worst: largest log ratio of a task.
+    """
+
+    method: str
+    kind: str
+    tasks: str
+    count: int
+    log_ratio: Estimate
+    interquartile: Estimate
+    win: float
+    tie: float
+    speed_up: float
+    reached: float
+    area: float
+    runs: int
+    steps: float
+    seconds: float
+    worst: float
+
+
+def methods(runs: Sequence[Run], kinds_of: Mapping[str, str], tasks: int) -> dict[str, Method]:
+    """All methods in `runs`, and three that are the best of others.
+
+    `BEST_DEFAULT` is chosen with hindsight over the suite; `BEST_TUNED` of every task's schedules, and
+    `BEST_CURRICULUM` of its curricula, by the losses of their tuning.
+
+    Args:
+        runs: all of them.
+        kinds_of: kind of each method, by name.
+        tasks: how many there are.
+    """
+    by_method: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_method[run.method].append(run)
+    found = {name: _method(name, kinds_of[name], mine, tasks) for name, mine in by_method.items()}
+    tuned = {name: _tuning_losses(mine, tasks) for name, mine in by_method.items()}
+    found[BEST_TUNED] = _best(BEST_TUNED, [found[name] for name in SCHEDULES], [tuned[name] for name in SCHEDULES])
+    steered = [name for name in found if kinds_of.get(name) == "curriculum"]
+    if steered:
+        names = ["linear", *steered]
+        found[BEST_CURRICULUM] = _best(BEST_CURRICULUM, [found[n] for n in names], [tuned[n] for n in names])
+    found[BEST_DEFAULT] = _best_default(by_method, found["linear"].test.shape)
+    return found
+
+
+def rows(
+    found: Mapping[str, Method], runs: Sequence[Run], configs: Sequence[TaskConfig], families: Sequence[str]
+) -> list[Row]:
+    """The figures of every method on every kind of task, by its name in `subsets`."""
+    spent = _spent(runs, len(configs))
+    reference, linear = found[BEST_TUNED], found["linear"]
+    table = []
+    for subset, chosen in subsets(configs, families).items():
+        for method in found.values():
+            which = chosen[np.isfinite(method.test[chosen]).all(axis=1)]
+            if which.size:
+                table.append(_row(method, subset, which, reference, linear, np.array(families), spent))
+    return table
+
+
+def subsets(configs: Sequence[TaskConfig], families: Sequence[str]) -> dict[str, Array]:
+    """Kind of task -> numbers of such tasks."""
+    predicates: dict[str, Callable[[TaskConfig], bool]] = {
+        "all": lambda config: True,
+        "noisy or mixed": _noisy_or_mixed,
+        "clean": lambda config: not _noisy_or_mixed(config),
+    }
+    predicates |= {
+        name: which for name, which in kinds(configs).items() if which is FLAWLESS or name[-8:] == "reported"
+    }
+    numbers = {name: [i for i, c in enumerate(configs) if which(c)] for name, which in predicates.items()}
+    if len(set(families)) > 1:
+        for family in dict.fromkeys(families):
+            numbers[family] = [i for i, each in enumerate(families) if each == family]
+    return {name: np.array(found) for name, found in numbers.items() if found}
+
+
+def log_ratios(method: Method, reference: Method) -> Array:
+    """(n, S) ln(test loss / the reference's), paired by seed."""
+    difference: Array = method.test - reference.test
+    return difference
+
+
+def speed_ups(method: Method, linear: Method, which: Array) -> Array:
+    """(m, S) steps of tuned linear decay over those to its final validation loss; 0 where it was not reached."""
+    return np.array(
+        [[_speed_up(method.reports[key], linear.reports[key]) for key in _keys(method, task)] for task in which]
+    )
+
+
+def _noisy_or_mixed(config: TaskConfig) -> bool:
+    return isinstance(config, DataConfig) and (config.label_noise > 0 or config.domain_skew > 0)
+
+
+def _method(name: str, kind: str, runs: Sequence[Run], tasks: int) -> Method:
+    reports = {(run.task, run.seed): run for run in runs if run.role == "report"}
+    tuning = sum(run.role == "tuning" for run in runs) // len({run.task for run in runs})
+    return Method(name, kind, tuning + 1, _test_losses(reports, tasks), reports)
+
+
+def _test_losses(reports: Mapping[tuple[int, int], Run], tasks: int) -> Array:
+    seeds = 1 + max(seed for _, seed in reports)
+    test = np.full((tasks, seeds), np.nan)
+    for (task, seed), run in reports.items():
+        test[task, seed] = run.test
+    return test
+
+
+def _tuning_losses(runs: Sequence[Run], tasks: int) -> Array:
+    """(n,) lowest validation loss of the tuning; inf without one."""
+    losses = np.full(tasks, np.inf)
+    for run in runs:
+        if run.role == "tuning":
+            losses[run.task] = min(losses[run.task], run.validation)
+    return losses
+
+
+def _best(name: str, members: Sequence[Method], tuned: Sequence[Array]) -> Method:
+    """Of each task's methods, the one that was tuned to the lowest loss, as it was reported."""
+    chosen = np.argmin(tuned, axis=0)
+    reports = {
+        key: run
+        for at, member in enumerate(members)
+        for key, run in member.reports.items()
+        if chosen[key[0]] == at
+    }
+    runs = sum(member.runs - 1 for member in members) + 1
+    return Method(name, "best", runs, _test_losses(reports, len(chosen)), reports)
+
+
+def _best_default(by_method: Mapping[str, Sequence[Run]], shape: tuple[int, int]) -> Method:
+    """The schedule and factor of the lowest mean validation loss over all tasks, by the runs of the tuning."""
+    candidates: dict[tuple[str, float], list[Run]] = defaultdict(list)
+    for name in SCHEDULES:
+        for run in by_method[name]:
+            if run.role == "tuning":
+                candidates[name, run.factor].append(run)
+    (schedule, factor), best = min(
+        candidates.items(), key=lambda each: np.mean([run.validation for run in each[1]])
+    )
+    test = np.zeros(shape)
+    for run in best:
+        test[run.task] = run.test
+    return Method(f"{BEST_DEFAULT} ({schedule} x{factor:.2g})", "best", 1, test, {})
+
+
+def _spent(runs: Sequence[Run], tasks: int) -> dict[str, tuple[Array, Array]]:
+    """Method -> (n,) steps and (n,) seconds on each task for one report."""
+    spent: dict[str, tuple[Array, Array]] = defaultdict(lambda: (np.zeros(tasks), np.zeros(tasks)))
+    for run in runs:
+        if run.role == "tuning" or run.seed == 0:
+            steps, seconds = spent[run.method]
+            steps[run.task] += run.num_steps
+            seconds[run.task] += run.seconds
+    return spent
+
+
+def _row(
+    method: Method,
+    subset: str,
+    which: Array,
+    reference: Method,
+    linear: Method,
+    families: Array,
+    spent: Mapping[str, tuple[Array, Array]],
+) -> Row:
+    ratios = log_ratios(method, reference)[which]
+    by_task = ratios.mean(axis=1)
+    gains = speed_ups(method, linear, which)
+    areas = [
+        _area(method.reports[key]) - _area(linear.reports[key]) for task in which for key in _keys(method, task)
+    ]
+    steps, seconds = _summed(method, spent)
+    return Row(
+        method=method.name,
+        kind=method.kind,
+        tasks=subset,
+        count=len(which),
+        log_ratio=mean_over_tasks(ratios, families[which]),
+        interquartile=interquartile_mean(ratios, families[which]),
+        win=float((by_task < -TIE).mean()),
+        tie=float((abs(by_task) <= TIE).mean()),
+        speed_up=float(np.median(gains.mean(axis=1))) if gains.size else float("nan"),
+        reached=float((gains > 0).mean()) if gains.size else float("nan"),
+        area=float(np.mean(areas)) if areas else float("nan"),
+        runs=method.runs,
+        steps=float(steps[which].mean()),
+        seconds=float(seconds[which].mean()),
+        worst=float(by_task.max()),
+    )
+
+
+def _summed(method: Method, spent: Mapping[str, tuple[Array, Array]]) -> tuple[Array, Array]:
+    """(n,) steps and seconds; of a best of others, those of all of them."""
+    if method.name in spent:
+        return spent[method.name]
+    if method.name == BEST_CURRICULUM:
+        names = [
+            name for name in spent if name == "linear" or (name.startswith("linear, ") and "averaged" not in name)
+        ]
+    elif method.name == BEST_TUNED:
+        names = list(SCHEDULES)
+    else:  # the default
+        steps, seconds = spent["linear"]
+        return steps / (len(FACTORS) + 1), seconds / (len(FACTORS) + 1)
+    return sum(spent[n][0] for n in names), sum(spent[n][1] for n in names)  # type: ignore[return-value]
+
+
+def _keys(method: Method, task: int) -> list[tuple[int, int]]:
+    return [key for key in ((int(task), seed) for seed in range(method.test.shape[1])) if key in method.reports]
+
+
+def _speed_up(run: Run, linear: Run) -> float:
+    there = np.flatnonzero(np.array(run.curve) <= linear.validation)
+    return linear.num_steps / run.steps[there[0]] if there.size else 0.0
+
+
+def _area(run: Run) -> float:
+    """Mean over the run of ln(validation loss / that before training)."""
+    return float(np.trapezoid([0.0, *run.curve], [0, *run.steps]) / run.num_steps)

@@ -1,0 +1,109 @@
+"""The file of an evaluation's results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlsched._check import ArgumentError
+from rlsched._files import write_atomically
+from rlsched.agents.evaluation import kinds
+from rlsched.envs.tasks import TaskConfig
+from rlsched.experiments.evaluation.aggregate import Method, Row, methods, rows
+from rlsched.experiments.evaluation.job import Run
+from rlsched.experiments.evaluation.statistics import Estimate
+
+SCHEMA = 1
+FILE = "results.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """All there is to report. The schema of the file is in docs/evaluation.md.
+
+    Attributes:
+        suite: name of it.
+        made_with: versions, seed and policies.
+        tasks: what each task was: "family", "kinds", and its "config".
+        kinds_of: kind of each method that was run, by name.
+        rows: the figures.
+        runs: every run.
+    """
+
+    suite: str
+    made_with: dict[str, Any]
+    tasks: list[dict[str, Any]]
+    kinds_of: dict[str, str]
+    rows: list[Row]
+    runs: list[Run]
+
+    @classmethod
+    def gather(
+        cls,
+        suite: str,
+        made_with: dict[str, Any],
+        configs: Sequence[TaskConfig],
+        families: Sequence[str],
+        kinds_of: Mapping[str, str],
+        runs: Sequence[Run],
+    ) -> Results:
+        """The figures of `runs`."""
+        found = methods(runs, kinds_of, len(configs))
+        of = kinds(configs)
+        tasks = [
+            {
+                "family": family,
+                "kinds": [name for name, which in of.items() if which(config)],
+                "config": dataclasses.asdict(config),
+            }
+            for family, config in zip(families, configs, strict=True)
+        ]
+        table = rows(found, runs, configs, families)
+        return cls(suite, made_with, tasks, dict(kinds_of), table, list(runs))
+
+    def methods(self) -> dict[str, Method]:
+        """By name; see `aggregate.methods`."""
+        return methods(self.runs, self.kinds_of, len(self.tasks))
+
+    def save(self, folder: Path) -> Path:
+        """Write the file into `folder`."""
+        plain = {
+            "schema": SCHEMA,
+            "suite": self.suite,
+            "made_with": self.made_with,
+            "tasks": self.tasks,
+            "methods": self.kinds_of,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "runs": [{name: value for name, value in vars(run).items() if value != []} for run in self.runs],
+        }
+        return write_atomically(folder / FILE, json.dumps(plain, separators=(",", ":")).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Results:
+        """Read the file in `folder`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ArgumentError: it is of another schema, or damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {path}: run rlsched evaluate --out {folder} first.")
+        try:
+            plain = json.loads(path.read_bytes())
+            if plain["schema"] != SCHEMA:
+                raise ArgumentError(f"{path} has schema {plain['schema']}, this version reads {SCHEMA}.")
+            table = [
+                Row(**{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()})
+                for row in plain["rows"]
+            ]
+            found = [Run(**run) for run in plain["runs"]]
+            return cls(plain["suite"], plain["made_with"], plain["tasks"], plain["methods"], table, found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(f"{path} is damaged ({error}): evaluate again, with the same --out.") from error
