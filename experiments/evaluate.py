@@ -20,7 +20,7 @@ from rlsched.experiments.evaluation import (
     Suite,
     digest,
     fixed_curricula,
-    libraries,
+    library_methods,
     make_suite,
     policies,
     schedules,
@@ -65,7 +65,7 @@ def main(
     buckets = tasks.tasks.num_buckets
     comparators = [*schedules(), *policies(buckets)]
     comparators += fixed_curricula(buckets) if curricula else []
-    comparators += libraries() if other_libraries else []
+    comparators += library_methods() if other_libraries else []
     evaluation = Evaluation(tasks, comparators, found, reports, out / "runs")
     with tqdm(desc=f"evaluating on {len(tasks.configs)} tasks", unit="job", dynamic_ncols=True) as bar:
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rlsched import Cosine, Linear, PolicyController
+from rlsched import Constant, Cosine, Linear, PolicyController
 from rlsched.contract import Array, Window
 from rlsched.controllers.schedules import OpenLoop
-from rlsched.envs.drive import drive
+from rlsched.envs.drive import drive, trace
 from rlsched.envs.population import Population
 from rlsched.envs.population.eager_block import EagerBlock
 from rlsched.envs.tasks import Task
@@ -116,3 +116,35 @@ def test_a_decision_that_does_not_fit_is_refused():
 
     with pytest.raises(ValueError, match=r"Decision.lr_scale must have shape"):
         drive(eager(tasks_of(), [3, 4, 5]), Narrow())
+
+
+def test_a_traced_run_is_the_driven_one_and_says_how_it_went():
+    tasks, seeds = tasks_of(), [3, 4, 5]
+    policy = PolicyController(random_policy(0))
+    silent = np.zeros(3, dtype=bool)
+    found = trace(stacked(tasks, seeds), policy, silent)
+    np.testing.assert_array_equal(found.final, drive(stacked(tasks, seeds), policy))
+    for row, task in enumerate(tasks):
+        steps = found.steps[row, np.isfinite(found.steps[row])]
+        assert steps[0] == 1
+        assert steps[-1] == task.config.num_steps
+        assert len(steps) == task.config.num_decisions + 1
+        assert found.validation[row, len(steps) - 1] == found.final[row]
+        assert np.isnan(found.validation[row, len(steps) :]).all()
+        assert (found.bucket_weights[row, : len(steps)].sum(axis=1) > 0.999).all()
+    linear = trace(stacked(tasks, seeds), Linear(), silent)
+    np.testing.assert_allclose(linear.lr_scale[0, 1], 1 - 1 / tasks[0].config.num_steps)
+
+
+def test_validation_losses_are_reported_where_they_are_asked_for():
+    tasks = [tasks_of()[2]] * 2
+    found = trace(stacked(tasks, [3, 3]), PolicyController(random_policy(0, gain=3.0)), np.array([True, False]))
+    assert found.lr_scale[0, 0] == found.lr_scale[1, 0]
+    assert (found.lr_scale[0, 1:] != found.lr_scale[1, 1:]).any()
+
+
+def test_a_traced_run_that_fails_stays_failed():
+    task = tasks_of()[2].with_base_lr(1e30)
+    found = trace(stacked([task], [3]), Constant(), np.zeros(1, dtype=bool))
+    assert found.final[0] == np.inf
+    assert found.validation[0, np.isfinite(found.steps[0])][-1] == np.inf

@@ -10,7 +10,7 @@ from rlsched.experiments.evaluation.comparators import (
     schedules,
 )
 from rlsched.experiments.evaluation.job import MethodJob, Run
-from rlsched.experiments.evaluation.libraries import libraries
+from rlsched.experiments.evaluation.libraries import library_methods
 from rlsched.experiments.evaluation.protocol import Evaluation, digest
 from rlsched.experiments.evaluation.results import Results
 from rlsched.experiments.evaluation.suites import SUITES, Suite, make_suite
@@ -32,7 +32,7 @@ __all__ = [
     "Suite",
     "digest",
     "fixed_curricula",
-    "libraries",
+    "library_methods",
     "make_suite",
     "policies",
     "schedules",

@@ -30,7 +30,7 @@ class Run:
         seconds: of computing, as a share of what was computed together.
         steps: of a report, steps done at the end of each window; else empty.
         curve: validation loss there.
-        lr: learning rate at each window's first step, if the policy chose it; else empty.
+        lr: learning rate at each window's first step, if it was scheduled here; else empty.
         bucket_weights: likewise.
     """
 
@@ -119,7 +119,7 @@ class MethodJob:
         run = dataclasses.replace(
             run, steps=[int(step) for step in ran.steps], curve=[_short(value) for value in ran.curve]
         )
-        if self.comparator.kind != "policy":
+        if self.comparator.kind == "library":
             return run
         weights = ran.bucket_weights if self.comparator.curriculum else ran.bucket_weights[:0]
         return dataclasses.replace(

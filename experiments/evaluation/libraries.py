@@ -249,7 +249,7 @@ arXiv:2306.06101; DoG: Ivgi et al. 2023, arXiv:2302.12022; GreedyLR: arXiv:2512.
 weights: Polyak and Juditsky 1992."""
 
 
-def libraries() -> list[Comparator]:
+def library_methods() -> list[Comparator]:
     """All of them; ArgumentError if a package is missing."""
     missing = sorted(
         {each.package for each in METHODS.values() if importlib.util.find_spec(each.package.split()[0]) is None}
@@ -257,6 +257,6 @@ def libraries() -> list[Comparator]:
     if missing:
         raise ArgumentError(
             f"libraries to compare with are missing: {', '.join(missing)}: pip install 'rlsched[evaluate]', or "
-            "leave them out by --no-libraries."
+            "leave them out by --no-other-libraries."
         )
     return [Library(name) for name in METHODS]
