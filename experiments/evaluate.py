@@ -100,8 +100,8 @@ def table(rows: list[Row], tasks: str) -> Table:
         shown.add_row(
             name, str(row.runs), f"{row.log_ratio.value:+.3f}",
             f"{row.log_ratio.low:+.3f} to {row.log_ratio.high:+.3f}",
-            f"{row.interquartile.value:+.3f}", f"{row.win:.0%}", f"{row.tie:.0%}", f"{row.speed_up:.2f}",
-            f"{row.worst:+.2f}",
+            f"{row.interquartile.value:+.3f}", f"{row.win:.0%}", f"{row.tie:.0%}",
+            "" if row.speed_up is None else f"{row.speed_up:.2f}", f"{row.worst:+.2f}",
         )  # fmt: skip
     return shown
 

@@ -55,7 +55,7 @@ class Row:
         win: share of tasks on which it is better by more than 1 %.
         tie: share within 1 %.
         speed_up: median over tasks of how many times fewer steps it took to the final validation loss of tuned
-            linear decay; 0 where it did not get there.
+            linear decay; 0 where it did not get there. None, as the next two, of what has no curves.
         reached: share of runs that got there.
         area: mean over the run of ln(validation loss), minus that of tuned linear decay.
         runs: training runs spent on a task.
@@ -72,9 +72,9 @@ class Row:
     interquartile: Estimate
     win: float
     tie: float
-    speed_up: float
-    reached: float
-    area: float
+    speed_up: float | None
+    reached: float | None
+    area: float | None
     runs: int
     steps: float
     seconds: float
@@ -243,9 +243,9 @@ def _row(
         interquartile=interquartile_mean(ratios, families[which]),
         win=float((by_task < -TIE).mean()),
         tie=float((abs(by_task) <= TIE).mean()),
-        speed_up=float(np.median(gains.mean(axis=1))) if gains.size else float("nan"),
-        reached=float((gains > 0).mean()) if gains.size else float("nan"),
-        area=float(np.mean(areas)) if areas else float("nan"),
+        speed_up=float(np.median(gains.mean(axis=1))) if gains.size else None,
+        reached=float((gains > 0).mean()) if gains.size else None,
+        area=float(np.mean(areas)) if areas else None,
         runs=method.runs,
         steps=float(steps[which].mean()),
         seconds=float(seconds[which].mean()),

@@ -80,7 +80,7 @@ class Results:
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "runs": [{name: value for name, value in vars(run).items() if value != []} for run in self.runs],
         }
-        return write_atomically(folder / FILE, json.dumps(plain, separators=(",", ":")).encode())
+        return write_atomically(folder / FILE, json.dumps(plain, separators=(",", ":"), allow_nan=False).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Results:

@@ -1,0 +1,107 @@
+"""What documents say of the shipped policy: `python -m rlsched.experiments.default_policy.evidence DIR [DIR ...]`.
+
+Each DIR is the folder of an `rlsched evaluate`. Figures go to docs/evidence.json, the picture of the first to
+docs/evidence.png, and the tables into README.md and docs/policy.md, between the marks that are there for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlsched._files import write_atomically
+from rlsched.experiments.evaluation import BEST_CURRICULUM, Results, Row
+from rlsched.experiments.evaluation.statistics import Estimate
+
+ROOT = Path(__file__).resolve().parents[2]
+JSON = ROOT / "docs" / "evidence.json"
+DOCUMENTS = {"README.md": "short", "docs/policy.md": "long"}
+RIVALS = (
+    "rlsched, LR and curriculum, base x1", "rlsched, LR only, base x1", "linear", "cosine", "WSD", "Schedule-Free",
+    "Prodigy, linear decay", "DoG",
+)  # fmt: skip
+
+
+def main(folders: Sequence[str]) -> int:
+    """Gather, draw and write."""
+    if not folders:
+        print(__doc__, file=sys.stderr)
+        return 2
+    from rlsched.experiments.plots.evaluation import plot_ranking
+
+    found = {}
+    for folder in folders:
+        results = Results.load(Path(folder))
+        found[results.suite] = {
+            "made_with": results.made_with,
+            "tasks": len(results.tasks),
+            "rows": [dataclasses.asdict(row) for row in results.rows if row.kind != "curriculum"],
+        }
+    write_atomically(JSON, json.dumps(found, indent=1).encode())
+    first = next(iter(found))
+    print(plot_ranking([row for row in rows(found[first]) if row.tasks == "all"], JSON.with_suffix(".png")))
+    for name, length in DOCUMENTS.items():
+        path = ROOT / name
+        write_atomically(path, filled(path.read_text(), found, length).encode())
+        print(path)
+    return 0
+
+
+def rows(suite: dict[str, Any]) -> list[Row]:
+    """The figures of one suite, as `main` keeps them."""
+    return [
+        Row(**{name: Estimate(**value) if isinstance(value, dict) else value for name, value in row.items()})
+        for row in suite["rows"]
+    ]
+
+
+def filled(text: str, found: dict[str, Any], length: str) -> str:
+    """`text` with the tables of each suite between its marks, `<!-- evidence SUITE -->` and `<!-- end -->`."""
+
+    def fill(match: re.Match[str]) -> str:
+        suite = match.group(1)
+        table = short(rows(found[suite])) if length == "short" else long(rows(found[suite]))
+        return f"<!-- evidence {suite} -->\n{table}\n<!-- end -->"
+
+    return re.sub(r"<!-- evidence (\S+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def short(table: Sequence[Row]) -> str:
+    """A few methods, on three kinds of tasks."""
+    found = {(row.method, row.tasks): row for row in table}
+    best = next(row.method for row in table if row.method.startswith("best single default"))
+    kinds = ("all", "noisy or mixed", "clean")
+    lines = [f"| method | runs per task | {' | '.join(kinds)} |", "|---|---|---|---|---|"]
+    for name in (*RIVALS, BEST_CURRICULUM, best):
+        if (name, "all") in found:
+            cells = [_cell(found[name, kind]) if (name, kind) in found else "" for kind in kinds]
+            lines.append(f"| {name} | {found[name, 'all'].runs} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def long(table: Sequence[Row]) -> str:
+    """The policy on every kind of task."""
+    mine = [row for row in table if row.kind == "policy"]
+    names = list(dict.fromkeys(row.method for row in mine))
+    found = {(row.method, row.tasks): row for row in mine}
+    lines = [
+        f"| tasks | n | {' | '.join(name.removeprefix('rlsched, ') for name in names)} |",
+        "|---" * (2 + len(names)) + "|",
+    ]
+    for kind in dict.fromkeys(row.tasks for row in mine):
+        cells = [_cell(found[name, kind]) for name in names]
+        lines.append(f"| {kind} | {found[names[0], kind].count} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Row) -> str:
+    return f"{row.log_ratio.value:+.3f} ({row.interquartile.value:+.3f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
