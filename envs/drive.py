@@ -57,19 +57,25 @@ class Traces:
 
 def trace(engine: Engine, controller: Controller, feedback: Array) -> Traces:
     """`drive`, watched: validation losses are measured at every decision, and reported where `feedback` (R,)."""
-    seen: list[tuple[Array, Array, Array, Array]] = []
+    steps, validation, lr_scale, bucket_weights = [], [], [], []
     before = np.zeros(engine.spec.num_runs)
 
     def watch(window: Window, decision: Decision, alive: Array) -> Window:
         nonlocal before
         loss = engine.validation_loss()
-        sound = alive & np.isfinite(loss)
-        trained = window.step > before
+        sound, trained = alive & np.isfinite(loss), window.step > before
         before = window.step.astype(float)
-        values = np.where(sound, loss, np.inf), decision.lr_scale[:, 0], decision.bucket_weights
-        steps = np.where(trained, before, np.nan)
-        seen.append((steps, *(np.where(trained.reshape(-1, *[1] * (v.ndim - 1)), v, np.nan) for v in values)))
+        steps.append(np.where(trained, before, np.nan))
+        validation.append(np.where(trained, np.where(sound, loss, np.inf), np.nan))
+        lr_scale.append(np.where(trained, decision.lr_scale[:, 0], np.nan))
+        bucket_weights.append(np.where(trained[:, None], decision.bucket_weights, np.nan))
         return window.replace(validation_loss=np.where(feedback & sound, loss, np.nan))
 
     final = drive(engine, controller, watch)
-    return Traces(*(np.stack(values, axis=1) for values in zip(*seen, strict=True)), final)
+    return Traces(
+        np.stack(steps, axis=1),
+        np.stack(validation, axis=1),
+        np.stack(lr_scale, axis=1),
+        np.stack(bucket_weights, axis=1),
+        final,
+    )

@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "compare a policy with what people tune, on tasks that neither trained nor selected it",
     "report": "draw an evaluation, as one HTML page and pictures",
     "ablate": "train without one part of the recipe at a time, and compare",
+    "importance": "say how much worse a policy is without some of its observations",
     "tasks": "list the families of training tasks and their ranges",
     "inspect": "show what a policy file says of its policy",
     "plot": "draw what a policy did in a run of yours",
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
     return f"usage: rlsched COMMAND [OPTIONS]\n\n{commands}\n\nrlsched COMMAND --help shows the options."
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from rlsched._files import write_atomically
 from rlsched.experiments.evaluation import BEST_CURRICULUM, Results, Row
-from rlsched.experiments.evaluation.statistics import Estimate
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON = ROOT / "docs" / "evidence.json"
@@ -54,10 +53,7 @@ def main(folders: Sequence[str]) -> int:
 
 def rows(suite: dict[str, Any]) -> list[Row]:
     """The figures of one suite, as `main` keeps them."""
-    return [
-        Row(**{name: Estimate(**value) if isinstance(value, dict) else value for name, value in row.items()})
-        for row in suite["rows"]
-    ]
+    return [Row.of(row) for row in suite["rows"]]
 
 
 def filled(text: str, found: dict[str, Any], length: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,14 @@ class Row:
     steps: float
     seconds: float
     worst: float
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Row:
+        """The row that `dataclasses.asdict` made `plain` of."""
+        values: dict[str, Any] = {
+            name: Estimate(**value) if isinstance(value, dict) else value for name, value in plain.items()
+        }
+        return cls(**values)
 
 
 def methods(runs: Sequence[Run], kinds_of: Mapping[str, str], tasks: int) -> dict[str, Method]:

@@ -15,7 +15,6 @@ from rlsched.agents.evaluation import kinds
 from rlsched.envs.tasks import TaskConfig
 from rlsched.experiments.evaluation.aggregate import Method, Row, methods, rows
 from rlsched.experiments.evaluation.job import Run
-from rlsched.experiments.evaluation.statistics import Estimate
 
 SCHEMA = 1
 FILE = "results.json"
@@ -97,10 +96,7 @@ class Results:
             plain = json.loads(path.read_bytes())
             if plain["schema"] != SCHEMA:
                 raise ArgumentError(f"{path} has schema {plain['schema']}, this version reads {SCHEMA}.")
-            table = [
-                Row(**{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()})
-                for row in plain["rows"]
-            ]
+            table = [Row.of(row) for row in plain["rows"]]
             found = [Run(**run) for run in plain["runs"]]
             return cls(plain["suite"], plain["made_with"], plain["tasks"], plain["methods"], table, found)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

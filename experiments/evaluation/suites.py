@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,9 +136,9 @@ def _transfer(name: str, seed: int, groups: int) -> Suite:
     return Suite(name, tasks, tuple(found))
 
 
-def _plain(config: DigitsCNNConfig | CharactersConfig, seed: int, **changes: object) -> Group:
+def _plain(config: DigitsCNNConfig | CharactersConfig, seed: int, **changes: Any) -> Group:
     """A group of one, of that size, with nothing else the matter."""
-    as_it_is = {
+    as_it_is: dict[str, Any] = {
         "optimizer": "adamw", "num_decisions": 50, "num_examples": 1000, "imbalance": 1.0, "duplicates": 0.0,
         "domain_skew": 0.0, "drift": 0.0, "bucket_by": "difficulty", "scorer": "probe",
     }  # fmt: skip
