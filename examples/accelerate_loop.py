@@ -1,4 +1,4 @@
-"""A learned schedule with Accelerate: python examples/accelerate_loop.py POLICY"""
+"""A learned schedule with Accelerate: python examples/accelerate_loop.py [POLICY]"""
 
 import sys
 
@@ -7,6 +7,8 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, TensorDataset
 
 from rlsched import RLScheduler
+
+POLICY = sys.argv[1] if len(sys.argv) > 1 else None  # none: the one that comes with rlsched
 
 torch.manual_seed(0)
 data = TensorDataset(torch.randn(512, 20), torch.randint(3, (512,)))
@@ -17,7 +19,7 @@ loader = DataLoader(data, batch_size=16, shuffle=True)
 accelerator = Accelerator(gradient_accumulation_steps=2, cpu=True)
 epochs = 4
 # Not prepared: a prepared scheduler is stepped once for each process.
-scheduler = RLScheduler(optimizer, epochs * len(loader) // 2, sys.argv[1], batch_size=32)
+scheduler = RLScheduler(optimizer, epochs * len(loader) // 2, POLICY, batch_size=32)
 model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
 for _ in range(epochs):

@@ -1,4 +1,4 @@
-"""A learned schedule in Lightning: python examples/lightning_module.py POLICY"""
+"""A learned schedule in Lightning: python examples/lightning_module.py [POLICY]"""
 
 import sys
 
@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rlsched import RLScheduler
 from rlsched.integrations.lightning import RLSchedulerCallback
+
+POLICY = sys.argv[1] if len(sys.argv) > 1 else None  # none: the one that comes with rlsched
 
 
 class Classifier(pl.LightningModule):
@@ -23,7 +25,7 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
-        scheduler = RLScheduler(optimizer, self.trainer.estimated_stepping_batches, sys.argv[1], batch_size=32)
+        scheduler = RLScheduler(optimizer, self.trainer.estimated_stepping_batches, POLICY, batch_size=32)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -122,8 +122,6 @@ def test_a_scheduler_of_ones_own_is_used(tmp_path):
 def test_what_cannot_be_attached_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"trainer must be a transformers\.Trainer, got str"):
         attach("trainer", random_policy(1))
-    with pytest.raises(TypeError, match="policy must be given"):
-        attach(make_trainer(tmp_path))
     with pytest.raises(FileNotFoundError, match="no policy file"):
         attach(make_trainer(tmp_path), tmp_path / "none.safetensors")
     network, optimizer = start()

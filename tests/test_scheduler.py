@@ -88,7 +88,6 @@ def test_a_loss_of_another_kind_is_refused(loss, error, words):
         ({"num_steps": 0}, ValueError, "num_steps must be an integer >= 2, got 0. It counts optimizer steps"),
         ({"num_steps": 10.0}, TypeError, "num_steps must be an integer, got 10.0"),
         ({"num_decisions": 40}, ValueError, r"num_decisions must be an integer in \[1, 39\]"),
-        ({"controller": None}, ValueError, "give either policy=... or controller=.*rlsched train"),
         ({"policy": random_policy(0)}, ValueError, "not both"),
         ({"controller": None, "policy": Cosine()}, TypeError, "got Cosine: pass it as controller="),
         ({"controller": None, "policy": "tests"}, FileNotFoundError, "no policy file at tests/policy.safetensors"),
