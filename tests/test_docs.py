@@ -1,5 +1,6 @@
 """What the documents say works: their Python runs, their commands exist and are run."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -26,6 +27,10 @@ SHORTER = {
     "train": QUICK,
     "score": ["--groups", "2", "--group-tasks", "1"],
     "harm": ["--count", "2"],
+    "evaluate": shlex.split(
+        "--suite quick --groups 1 --reports 1 --no-curricula --no-other-libraries --workers 0"
+    ),
+    "importance": ["--groups", "1", "--tasks.family", "quick"],
     "ablate": ["--config", "tiny.toml", "--seeds", "1", "--variants", "no PPO", *FEW],
 }
 """Flags that make a command of the documents one of seconds."""
@@ -105,6 +110,9 @@ def test_the_other_commands_are_those_of_ci():
             extras = re.findall(r"\[(.*?)\]", words[2])[0].split(",")
             project = (ROOT / "pyproject.toml").read_text()
             assert all(re.search(rf"^{extra} = ", project, flags=re.MULTILINE) for extra in extras)
+        elif words[:2] == ["python", "-m"]:
+            # Trainings of hours; tests/test_default_policy.py calls what they call.
+            assert importlib.util.find_spec(words[2]), words
         else:
             assert words[0] in {"rlsched", "tensorboard"}, words
             assert words[:2] != ["rlsched", "bench"] or "/rlsched bench" in makefile

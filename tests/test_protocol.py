@@ -119,6 +119,41 @@ def test_a_file_of_objects_is_not_unpickled(tmp_path):
         make_suite(str(tmp_path / "y.npz"))
 
 
+def test_a_file_that_changed_is_another_suite(tmp_path):
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2):
+        x = rng.standard_normal((200, 3))
+        np.savez(tmp_path / "x.npz", x=x, y=(x[:, 0] > 0).astype(int))
+        found.append(make_suite(str(tmp_path / "x.npz"), groups=1).content)
+    assert found[0] != found[1]
+
+
+def test_a_task_of_ones_own_is_a_suite_and_another_once_its_code_changed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for number in range(2):
+        (tmp_path / f"task{number}.py").write_text(OWN.format(number))
+        suite = make_suite(f"task{number}:line", groups=1)
+        assert len(suite.configs) == 4
+        found.append(suite.content)
+    assert found[0] != found[1]
+
+
+OWN = """
+import torch
+from rlsched.envs.tasks import UserTask
+
+def line():
+    x = torch.arange({0}.0, 100.0)[:, None] / 100
+    return UserTask(
+        model=torch.nn.Linear(1, 1), train=(x, 2 * x), validation=(x + 0.001, 2 * x),
+        loss=lambda model, batch: (model(batch[0]) - batch[1]).square().mean(dim=1),
+        optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1), num_steps=20,
+    )
+"""
+
+
 def test_what_is_no_suite_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match=r"suite must be quick, standard.*got 'nothing'"):
         make_suite("nothing")

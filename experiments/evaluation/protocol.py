@@ -86,7 +86,10 @@ class Evaluation:
 
     def _file(self, group: Group, job: MethodJob) -> Path:
         """Where the runs of `job` are: named by all that they depend on."""
-        about = [PROTOCOL, [repr(config) for config in job.configs], repr(job.comparator), job.seed, job.reports]
+        about = [
+            PROTOCOL, self.suite.content, [repr(config) for config in job.configs], repr(job.comparator), job.seed,
+            job.reports,
+        ]  # fmt: skip
         if job.comparator.kind == "policy":
             about.append(self._digest_of(group))
         return self.folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +56,13 @@ class Suite:
         name: as on the command line.
         tasks: the family that builds them.
         groups: at least one.
+        content: what else tells these tasks from others of the same settings: a digest of a file or of code.
     """
 
     name: str
     tasks: TaskFamily
     groups: tuple[Group, ...]
+    content: str = ""
 
     @property
     def configs(self) -> list[TaskConfig]:
@@ -85,13 +90,24 @@ def make_suite(name: str, seed: int = 0, groups: int = 0) -> Suite:
     if name in SUITES:
         return SUITES[name](name, seed, groups)
     if name.endswith(".npz"):
-        return _drawn(name, Arrays(path=str(Path(name).resolve())), ["arrays"], seed, groups or 4)
+        arrays = Arrays(path=str(Path(name).resolve()))
+        suite = _drawn(name, arrays, ["arrays"], seed, groups or 4)
+        return dataclasses.replace(suite, content=hashlib.sha256(Path(name).read_bytes()).hexdigest())
     if ":" in name:
         family = task_family(TaskSettings(function=name, unstackable="eager"))
-        return _drawn(name, family, [name], seed, groups or 2)
+        suite = _drawn(name, family, [name], seed, groups or 2)
+        return dataclasses.replace(suite, content=hashlib.sha256(_source(family).encode()).hexdigest())
     raise _check.ArgumentError(
         f"suite must be {', '.join(SUITES)}, an .npz file with x and y, or package.module:function, got {name!r}."
     )
+
+
+def _source(family: TaskFamily) -> str:
+    """The module that the function of a `UserFamily` is in; empty if it is in none that can be read."""
+    try:
+        return inspect.getsource(sys.modules[family.function.__module__])  # type: ignore[attr-defined]
+    except (OSError, TypeError, KeyError):
+        return ""
 
 
 def _quick(name: str, seed: int, groups: int) -> Suite:
