@@ -16,7 +16,7 @@ import tyro
 from rlsched import _check
 from rlsched._files import write_atomically
 from rlsched.experiments.evaluation import BEST_CURRICULUM, BEST_TUNED, Method, Results, Row, Run
-from rlsched.experiments.evaluation.aggregate import log_ratios
+from rlsched.experiments.evaluation.methods import log_ratios
 
 CASES = 3
 """Tasks of each sort that are drawn."""

@@ -8,8 +8,9 @@ from scipy.stats import norm
 
 from rlsched.envs.tasks import Digits
 from rlsched.experiments.evaluation import BEST_CURRICULUM, BEST_DEFAULT, BEST_TUNED, Run
-from rlsched.experiments.evaluation.aggregate import log_ratios, methods, rows, speed_ups, subsets
 from rlsched.experiments.evaluation.comparators import FACTORS, SCHEDULES
+from rlsched.experiments.evaluation.figures import rows, speed_ups, subsets
+from rlsched.experiments.evaluation.methods import log_ratios, methods
 from rlsched.experiments.evaluation.statistics import interquartile_mean, mean_over_tasks
 
 # Statistics.

@@ -1,6 +1,5 @@
 """The evaluation protocol: policies against what people tune, on tasks that neither trained nor selected them."""
 
-from rlsched.experiments.evaluation.aggregate import BEST_CURRICULUM, BEST_DEFAULT, BEST_TUNED, Method, Row
 from rlsched.experiments.evaluation.comparators import (
     Comparator,
     Controlled,
@@ -9,8 +8,10 @@ from rlsched.experiments.evaluation.comparators import (
     policies,
     schedules,
 )
+from rlsched.experiments.evaluation.figures import Row
 from rlsched.experiments.evaluation.job import MethodJob, Run
 from rlsched.experiments.evaluation.libraries import library_methods
+from rlsched.experiments.evaluation.methods import BEST_CURRICULUM, BEST_DEFAULT, BEST_TUNED, Method
 from rlsched.experiments.evaluation.protocol import Evaluation, digest
 from rlsched.experiments.evaluation.results import Results
 from rlsched.experiments.evaluation.suites import SUITES, Suite, make_suite

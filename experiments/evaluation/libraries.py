@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from rlsched._check import ArgumentError
 from rlsched.agents.rollouts import Setting, Weights
@@ -23,26 +21,10 @@ from rlsched.envs.population.eager_block import EagerBlock
 from rlsched.envs.tasks import Task, TaskConfig
 from rlsched.envs.torch_run import TorchRun
 from rlsched.experiments.evaluation.comparators import FACTORS, Comparator, Ran, record
+from rlsched.experiments.evaluation.extras import DogAverage, Extra, GreedyRate, ScheduleFree, TailAverage
 from rlsched.rates import is_adaptive
 
 CONSTANT = Constant()
-TAIL = 0.2
-"""Share of a run, at its end, over which weights are averaged."""
-
-
-class Extra:
-    """What a method does beside its optimizer's steps; this one does nothing."""
-
-    sets_rate = False
-    """Whether it sets the optimizer's learning rate itself."""
-
-    def after_step(self, step: int, loss: float) -> None:
-        """After optimizer step number `step`, from 1, at this mean loss."""
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """Meanwhile the model has the weights that are to be judged."""
-        yield
 
 
 @dataclass(frozen=True)
@@ -133,94 +115,12 @@ def _schedule_free(own: Optimizer) -> Optimizer:
     return made
 
 
-class _ScheduleFree(Extra):
-    """Judged at its average of iterates."""
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer, config: TaskConfig) -> None:
-        self._optimizer: Any = optimizer
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        self._optimizer.eval()
-        yield
-        self._optimizer.train()
-
-
-class _GreedyLR(Extra):
-    """Steps the scheduler at every optimizer step, within a hundredth and ten times of the base learning rate."""
-
-    sets_rate = True
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer, config: TaskConfig) -> None:
-        from transformers.optimization import GreedyLR
-
-        # Its own bounds, 0.001 to 1, are those of one optimizer.
-        self._scheduler = GreedyLR(optimizer, min_lr=config.base_lr / 100.0, max_lr=config.base_lr * 10.0)
-
-    def after_step(self, step: int, loss: float) -> None:
-        self._scheduler.step(loss)
-
-
-class _Swapped(Extra):
-    """Judged at other weights than those that are trained."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def judged(self) -> Sequence[Tensor] | None:
-        """The parameters to judge, or None for those that are trained."""
-        raise NotImplementedError
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        other = self.judged()
-        if other is None:
-            yield
-            return
-        own = [parameter.detach().clone() for parameter in self._model.parameters()]
-        _fill(self._model, other)
-        yield
-        _fill(self._model, own)
-
-
-class _TailAverage(_Swapped):
-    """The mean of the weights after each step in the last `TAIL` of the run."""
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer, config: TaskConfig) -> None:
-        super().__init__(model)
-        self._average = AveragedModel(model)
-        self._begin = (1.0 - TAIL) * config.num_steps
-
-    def after_step(self, step: int, loss: float) -> None:
-        if step > self._begin:
-            self._average.update_parameters(self._model)
-
-    def judged(self) -> Sequence[Tensor] | None:
-        return list(self._average.module.parameters()) if int(self._average.n_averaged) else None
-
-
 def _dog(own: Optimizer) -> Optimizer:
     from dog import DoG
 
     (group,) = own.param_groups
     made: Optimizer = DoG(group["params"], weight_decay=group["weight_decay"])
     return made
-
-
-class _DogAverage(_Swapped):
-    """With the average that DoG's authors judge it by."""
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer, config: TaskConfig) -> None:
-        from dog import PolynomialDecayAverager
-
-        super().__init__(model)
-        self._averager = PolynomialDecayAverager(model)
-
-    def after_step(self, step: int, loss: float) -> None:
-        self._averager.step()
-
-    def judged(self) -> Sequence[Tensor] | None:
-        return list(self._averager.averaged_model.parameters())
 
 
 def _prodigy(own: Optimizer) -> Optimizer:
@@ -231,18 +131,13 @@ def _prodigy(own: Optimizer) -> Optimizer:
     return made
 
 
-def _fill(model: nn.Module, values: Sequence[Tensor]) -> None:
-    for parameter, value in zip(model.parameters(), values, strict=True):
-        parameter.data.copy_(value)
-
-
 METHODS = {
-    "Schedule-Free": Method("schedulefree", _schedule_free, _ScheduleFree),
+    "Schedule-Free": Method("schedulefree", _schedule_free, ScheduleFree),
     "Prodigy, linear decay": Method("prodigyopt", _prodigy, controller=Linear(), tuned=False),
-    "DoG": Method("dog (dog-optimizer)", _dog, _DogAverage, tuned=False),
-    "GreedyLR": Method("transformers", extra=_GreedyLR),
-    "constant, averaged": Method(extra=_TailAverage),
-    "linear, averaged": Method(extra=_TailAverage, controller=Linear()),
+    "DoG": Method("dog (dog-optimizer)", _dog, DogAverage, tuned=False),
+    "GreedyLR": Method("transformers", extra=GreedyRate),
+    "constant, averaged": Method(extra=TailAverage),
+    "linear, averaged": Method(extra=TailAverage, controller=Linear()),
 }
 """By name. Schedule-Free: Defazio et al. 2024, arXiv:2405.15682; Prodigy: Mishchenko and Defazio 2023,
 arXiv:2306.06101; DoG: Ivgi et al. 2023, arXiv:2302.12022; GreedyLR: arXiv:2512.14527; averages of the last

@@ -13,8 +13,9 @@ from rlsched._check import ArgumentError
 from rlsched._files import write_atomically
 from rlsched.agents.evaluation import kinds
 from rlsched.envs.tasks import TaskConfig
-from rlsched.experiments.evaluation.aggregate import Method, Row, methods, rows
+from rlsched.experiments.evaluation.figures import Row, rows
 from rlsched.experiments.evaluation.job import Run
+from rlsched.experiments.evaluation.methods import Method, methods
 
 SCHEMA = 1
 FILE = "results.json"
@@ -65,7 +66,7 @@ class Results:
         return cls(suite, made_with, tasks, dict(kinds_of), table, list(runs))
 
     def methods(self) -> dict[str, Method]:
-        """By name; see `aggregate.methods`."""
+        """By name; see `methods.methods`."""
         return methods(self.runs, self.kinds_of, len(self.tasks))
 
     def save(self, folder: Path) -> Path:

@@ -9,7 +9,8 @@ import numpy as np
 
 from rlsched.contract import Array
 from rlsched.experiments.evaluation import BEST_CURRICULUM, BEST_DEFAULT, BEST_TUNED, Method, Row, Run
-from rlsched.experiments.evaluation.aggregate import log_ratios, speed_ups
+from rlsched.experiments.evaluation.figures import speed_ups
+from rlsched.experiments.evaluation.methods import log_ratios
 from rlsched.experiments.plots.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, bucket_label, save, shades, tidy
 
 KIND_COLOURS = {"policy": BLUE, "schedule": GREY, "library": ORANGE, "best": "black", "curriculum": GREEN}

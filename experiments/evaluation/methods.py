@@ -1,0 +1,119 @@
+"""What each method got on each task, and the methods that are the best of others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlsched.contract import Array
+from rlsched.experiments.evaluation.comparators import SCHEDULES
+from rlsched.experiments.evaluation.job import Run
+
+BEST_DEFAULT = "best single default"
+BEST_TUNED = "best of all tuned"
+BEST_CURRICULUM = "best of all fixed curricula, tuned"
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """What a method got on n tasks, from S seeds each. Losses are ln(loss / that before training).
+
+    Attributes:
+        name: of it.
+        kind: see `Comparator.kind`; "best" of those made from others.
+        runs: training runs it spent on a task for one result: those of its tuning, and that which is reported.
+        test: (n, S) test loss at the end; NaN on tasks it was not run on.
+        reports: (task, seed) -> the run.
+    """
+
+    name: str
+    kind: str
+    runs: int
+    test: Array
+    reports: Mapping[tuple[int, int], Run]
+
+
+def methods(runs: Sequence[Run], kinds_of: Mapping[str, str], tasks: int) -> dict[str, Method]:
+    """All methods in `runs`, and three that are the best of others.
+
+    `BEST_DEFAULT` is chosen with hindsight over the suite; `BEST_TUNED` of every task's schedules, and
+    `BEST_CURRICULUM` of its curricula, by the losses of their tuning.
+
+    Args:
+        runs: all of them.
+        kinds_of: kind of each method, by name.
+        tasks: how many there are.
+    """
+    by_method: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_method[run.method].append(run)
+    found = {name: _method(name, kinds_of[name], mine, tasks) for name, mine in by_method.items()}
+    tuned = {name: _tuning_losses(mine, tasks) for name, mine in by_method.items()}
+    found[BEST_TUNED] = _best(BEST_TUNED, [found[name] for name in SCHEDULES], [tuned[name] for name in SCHEDULES])
+    steered = [name for name in found if kinds_of.get(name) == "curriculum"]
+    if steered:
+        names = ["linear", *steered]
+        found[BEST_CURRICULUM] = _best(BEST_CURRICULUM, [found[n] for n in names], [tuned[n] for n in names])
+    found[BEST_DEFAULT] = _best_default(by_method, found["linear"].test.shape)
+    return found
+
+
+def log_ratios(method: Method, reference: Method) -> Array:
+    """(n, S) ln(test loss / the reference's), paired by seed."""
+    difference: Array = method.test - reference.test
+    return difference
+
+
+def _method(name: str, kind: str, runs: Sequence[Run], tasks: int) -> Method:
+    reports = {(run.task, run.seed): run for run in runs if run.role == "report"}
+    tuning = sum(run.role == "tuning" for run in runs) // len({run.task for run in runs})
+    return Method(name, kind, tuning + 1, _test_losses(reports, tasks), reports)
+
+
+def _test_losses(reports: Mapping[tuple[int, int], Run], tasks: int) -> Array:
+    seeds = 1 + max(seed for _, seed in reports)
+    test = np.full((tasks, seeds), np.nan)
+    for (task, seed), run in reports.items():
+        test[task, seed] = run.test
+    return test
+
+
+def _tuning_losses(runs: Sequence[Run], tasks: int) -> Array:
+    """(n,) lowest validation loss of the tuning; inf without one."""
+    losses = np.full(tasks, np.inf)
+    for run in runs:
+        if run.role == "tuning":
+            losses[run.task] = min(losses[run.task], run.validation)
+    return losses
+
+
+def _best(name: str, members: Sequence[Method], tuned: Sequence[Array]) -> Method:
+    """Of each task's methods, the one that was tuned to the lowest loss, as it was reported."""
+    chosen = np.argmin(tuned, axis=0)
+    reports = {
+        key: run
+        for at, member in enumerate(members)
+        for key, run in member.reports.items()
+        if chosen[key[0]] == at
+    }
+    runs = sum(member.runs - 1 for member in members) + 1
+    return Method(name, "best", runs, _test_losses(reports, len(chosen)), reports)
+
+
+def _best_default(by_method: Mapping[str, Sequence[Run]], shape: tuple[int, int]) -> Method:
+    """The schedule and factor of the lowest mean validation loss over all tasks, by the runs of the tuning."""
+    candidates: dict[tuple[str, float], list[Run]] = defaultdict(list)
+    for name in SCHEDULES:
+        for run in by_method[name]:
+            if run.role == "tuning":
+                candidates[name, run.factor].append(run)
+    (schedule, factor), best = min(
+        candidates.items(), key=lambda each: np.mean([run.validation for run in each[1]])
+    )
+    test = np.zeros(shape)
+    for run in best:
+        test[run.task] = run.test
+    return Method(f"{BEST_DEFAULT} ({schedule} x{factor:.2g})", "best", 1, test, {})
