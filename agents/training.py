@@ -203,7 +203,7 @@ class _Training:
     def _jobs(self, stage: str, jobs: Sequence[Job], weights: Weights = NO_WEIGHTS) -> list[Any]:
         count = itertools.count(1)
         self._tell(stage, 0, len(jobs))
-        return self.backend.run(jobs, weights, lambda: self._tell(stage, next(count), len(jobs)))
+        return self.backend.run(jobs, weights, lambda *_: self._tell(stage, next(count), len(jobs)))
 
     def _tell(self, stage: str, done: int, total: int) -> None:
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]

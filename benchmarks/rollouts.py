@@ -6,14 +6,24 @@ import dataclasses
 import functools
 import time
 import unittest.mock
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from rlsched.agents.ppo import RolloutPlan, SchedulePPO
-from rlsched.agents.rollouts import Backend, InProcess, Pending, Rollout, RolloutUnit, Setting, Weights
+from rlsched.agents.rollouts import (
+    Backend,
+    Done,
+    InProcess,
+    Pending,
+    Rollout,
+    RolloutUnit,
+    Setting,
+    Weights,
+    ignore,
+)
 from rlsched.agents.rollouts.backend import NO_WEIGHTS
 from rlsched.agents.rollouts.job import Job
 from rlsched.agents.rollouts.ray_backend import RayBackend
@@ -175,11 +185,11 @@ class _Given(Backend):
         """See `Backend`."""
         results = self._results
 
-        class Done(Pending):
-            def results(self, done: Callable[[], None] = lambda: None) -> list[Any]:
+        class Kept(Pending):
+            def results(self, done: Done = ignore) -> list[Any]:
                 return results
 
-        return Done()
+        return Kept()
 
     def close(self) -> None:
         """See `Backend`."""

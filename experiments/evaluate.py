@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from rlsched import _check
+from rlsched.agents.rollouts import Backend, Setting
 from rlsched.agents.run_folder import made_with
 from rlsched.experiments.backend import choose_backend
 from rlsched.experiments.evaluation import (
@@ -17,7 +19,11 @@ from rlsched.experiments.evaluation import (
     Evaluation,
     Results,
     Row,
+    Run,
     Suite,
+    best_default,
+    check_free,
+    default,
     digest,
     fixed_curricula,
     library_methods,
@@ -26,6 +32,9 @@ from rlsched.experiments.evaluation import (
     schedules,
 )
 from rlsched.policy import Policy, PolicyFormatError
+
+DEADLINE = 24 * 3600.0
+"""Seconds after which a job counts as hung: on the largest models, some take hours."""
 
 
 def main(
@@ -61,29 +70,36 @@ def main(
     """
     _check.integer("reports", reports, 1)
     tasks = make_suite(suite, seed, groups)
+    check_free(out, suite)
     found = _policies(policy, tasks)
     buckets = tasks.tasks.num_buckets
     comparators = [*schedules(), *policies(buckets)]
     comparators += fixed_curricula(buckets) if curricula else []
     comparators += library_methods() if other_libraries else []
-    evaluation = Evaluation(tasks, comparators, found, reports, out / "runs")
-    with tqdm(desc=f"evaluating on {len(tasks.configs)} tasks", unit="job", dynamic_ncols=True) as bar:
+    backend = choose_backend(workers, ray_address, deadline=DEADLINE)
+    runs = _run(Evaluation(tasks, comparators, found, reports, out / "runs"), backend)
+    best = default(*best_default(runs))
+    runs += _run(Evaluation(tasks, [best], found, reports, out / "runs"), backend)
+    about = made_with() | {
+        "seed": seed,
+        "policies": {family or "all": digest(each) for family, each in found.items()},
+    }
+    results = Results.gather(tasks, about, {each.name: each.kind for each in [*comparators, best]}, runs)
+    path = results.save(out)
+    Console(width=120).print(table(results.rows, "all"))
+    print(f"\nResults: {path}\nNext: rlsched report {out}")
+
+
+def _run(evaluation: Evaluation, backend: Callable[[Setting], Backend]) -> list[Run]:
+    """All its runs, behind a progress bar."""
+    count = len(evaluation.suite.configs)
+    with tqdm(desc=f"evaluating on {count} tasks", unit="job", dynamic_ncols=True) as bar:
 
         def done(count: int, total: int) -> None:
             bar.total = total
             bar.update(count - bar.n)
 
-        runs = evaluation.run(choose_backend(workers, ray_address), done)
-    about = made_with() | {
-        "seed": seed,
-        "policies": {family or "all": digest(each) for family, each in found.items()},
-    }
-    results = Results.gather(
-        suite, about, tasks.configs, tasks.families, {each.name: each.kind for each in comparators}, runs
-    )
-    path = results.save(out)
-    Console(width=120).print(table(results.rows, "all"))
-    print(f"\nResults: {path}\nNext: rlsched report {out}")
+        return evaluation.run(backend, done)
 
 
 def table(rows: list[Row], tasks: str) -> Table:

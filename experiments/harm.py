@@ -130,7 +130,7 @@ def main(
         choose_backend(workers, ray_address)(setting) as backend,
         tqdm(total=count, desc="training", unit="task", dynamic_ncols=True) as bar,
     ):
-        cases = backend.run(jobs, dict(loaded.tensors), done=lambda: bar.update() and None)
+        cases = backend.run(jobs, dict(loaded.tensors), done=lambda *_: bar.update())
     console = Console(width=120)
     console.print(summary(cases))
     console.print(worst(cases))

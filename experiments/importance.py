@@ -21,7 +21,7 @@ from rlsched.agents import TaskSettings
 from rlsched.agents.evaluation import EvaluationUnit, evaluation_seeds, join_outcomes, kinds
 from rlsched.agents.rollouts import Setting
 from rlsched.contract import Array
-from rlsched.envs.tasks import TaskConfig
+from rlsched.envs.tasks import Natural, TaskConfig
 from rlsched.experiments.backend import choose_backend
 from rlsched.experiments.evaluation.statistics import Estimate, mean_over_tasks
 from rlsched.experiments.task_family import task_family
@@ -79,7 +79,7 @@ def main(
     """Say how much worse a policy does if it is not shown some of its observations.
 
     What it is not shown is at its mean of training throughout. The policy is not trained again, so this says what
-    it relies on, not what could be learned without.
+    it relies on, not what could be learned without. It acts without the guard.
 
     Args:
         policy: the file.
@@ -94,7 +94,11 @@ def main(
     _check.integer("groups", groups, 1)
     _check.integer("group_tasks", group_tasks, 1)
     loaded = Policy.load(policy)
-    setting = Setting(task_family(tasks), loaded.interface, tasks.unstackable)
+    setting = Setting(
+        task_family(tasks) if tasks.curriculum else Natural(task_family(tasks)),
+        loaded.interface,
+        tasks.unstackable,
+    )
     units = [EvaluationUnit(each, group_tasks) for each in evaluation_seeds(seed, groups, purpose=1)]
     with (
         choose_backend(workers, ray_address)(setting) as backend,
@@ -102,14 +106,15 @@ def main(
     ):
 
         def scores(shown: Policy) -> tuple[Array, list[TaskConfig]]:
-            found = join_outcomes(backend.run(units, dict(shown.tensors), lambda: bar.update() and None))
+            found = join_outcomes(backend.run(units, dict(shown.tensors), lambda *_: bar.update()))
             return found.scores, list(found.configs)
 
         whole, configs = scores(loaded)
+        numbers = np.repeat(np.arange(groups), group_tasks)
         found = []
         for name, features in GROUPS.items():
             worse = scores(without(loaded, features))[0] - whole
-            found += _by_kind(name, worse, configs)
+            found += _by_kind(name, worse, configs, numbers)
     Console(width=120).print(table(found))
     if json_file is not None:
         write_atomically(json_file, json.dumps([asdict(row) for row in found], indent=2).encode())
@@ -147,12 +152,14 @@ def table(found: list[Importance]) -> Table:
     return shown
 
 
-def _by_kind(name: str, worse: Array, configs: list[TaskConfig]) -> list[Importance]:
+def _by_kind(name: str, worse: Array, configs: list[TaskConfig], numbers: Array) -> list[Importance]:
     of = kinds(configs)
     families = np.array([type(config).__name__ for config in configs])
     rows = []
     for subset in SUBSETS:
         if subset in of:
             which = np.array([of[subset](config) for config in configs])
-            rows.append(Importance(name, subset, mean_over_tasks(worse[which][:, None], families[which])))
+            rows.append(
+                Importance(name, subset, mean_over_tasks(worse[which][:, None], families[which], numbers[which]))
+            )
     return rows

@@ -63,7 +63,7 @@ def compare(backend: Backend, policy: Policy, seed: int, groups: int, group_task
     """`policy` beside the baselines, on tasks that are kept for reports."""
     units = [EvaluationUnit(each, group_tasks) for each in evaluation_seeds(seed, groups, purpose=1)]
     with tqdm(total=2 * groups, desc="scoring", unit="group", dynamic_ncols=True) as bar:
-        return Comparison.measure(backend, dict(policy.tensors), units, done=lambda: bar.update() and None)
+        return Comparison.measure(backend, dict(policy.tensors), units, done=lambda *_: bar.update())
 
 
 def differences(found: Comparison) -> dict[tuple[str, str], Difference]:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rlsched.buckets import Buckets
     from rlsched.contract import Controller, Decision, RunSpec, Window
-    from rlsched.controllers import REX, WSD, Constant, Cosine, FixedCurriculum, Guard, Linear, PolicyController
+    from rlsched.controllers import (
+        REX,
+        WSD,
+        Constant,
+        Cosine,
+        FixedCurriculum,
+        Guard,
+        Linear,
+        PolicyController,
+        Warmup,
+    )
     from rlsched.difficulty import (
         forgetting_scores,
         linear_probe_scores,
@@ -46,6 +56,7 @@ _HOME = {
     "PolicyFormatError": "rlsched.policy",
     "RLScheduler": "rlsched.scheduler",
     "RunSpec": "rlsched.contract",
+    "Warmup": "rlsched.controllers",
     "Window": "rlsched.contract",
     "forgetting_scores": "rlsched.difficulty",
     "linear_probe_scores": "rlsched.difficulty",
@@ -74,6 +85,7 @@ __all__ = [
     "PolicyFormatError",
     "RLScheduler",
     "RunSpec",
+    "Warmup",
     "Window",
     "__version__",
     "forgetting_scores",

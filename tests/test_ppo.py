@@ -9,7 +9,17 @@ import torch
 from rlsched.agents import RolloutPlan, SchedulePPO
 from rlsched.agents.advantages import relative_to_peers
 from rlsched.agents.privileged import FACTS
-from rlsched.agents.rollouts import NO_WEIGHTS, InProcess, Job, Pending, Rollout, RolloutUnit, Setting, Weights
+from rlsched.agents.rollouts import (
+    NO_WEIGHTS,
+    InProcess,
+    Job,
+    Pending,
+    Rollout,
+    RolloutUnit,
+    Setting,
+    Weights,
+    ignore,
+)
 from rlsched.contract import Array
 from rlsched.observation import bounds
 from rlsched.policy import PolicyInterface
@@ -159,7 +169,7 @@ class Kept(Pending):
     def __init__(self, found) -> None:
         self.found = found
 
-    def results(self, done=lambda: None):
+    def results(self, done=ignore):
         return self.found
 
 

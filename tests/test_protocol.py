@@ -96,11 +96,20 @@ def test_arrays_of_a_file_are_a_suite(tmp_path):
     ("arrays", "message"),
     [
         ({"x": np.zeros((200, 3))}, "must hold arrays x and y"),
-        ({"x": np.zeros((200, 3)), "y": np.arange(100)}, "same length, at least 100, have 200 and 100"),
+        (
+            {"x": np.zeros((200, 3)), "y": np.arange(100)},
+            r"same length, at least 100, have shapes \(200, 3\) and \(100,\)",
+        ),
         ({"x": np.zeros((9, 3)), "y": np.arange(9)}, "same length, at least 100"),
         ({"x": np.full((200, 3), np.nan), "y": np.arange(200) % 2}, "x must be finite"),
         ({"x": np.zeros((200, 3)), "y": np.array(["a"] * 200)}, "y must be finite numbers, is <U1"),
-        ({"x": np.zeros((200, 3)), "y": np.zeros(200, dtype=int)}, "at least two classes"),
+        (
+            {"x": np.zeros((200, 3)), "y": np.zeros(200, dtype=int)},
+            "2 to 20 classes, a tenth of its length, holds 1",
+        ),
+        ({"x": np.zeros((200, 3)), "y": np.arange(200)}, "holds 200: make it floats"),
+        ({"x": np.zeros((200, 0)), "y": np.arange(200) % 2}, "same length"),
+        ({"x": np.zeros(()), "y": np.zeros(())}, "same length"),
         ({"x": np.zeros((200, 3)), "y": np.zeros((200, 2), dtype=int)}, r"shape \(n,\)"),
     ],
 )
@@ -114,7 +123,7 @@ def test_a_file_of_objects_is_not_unpickled(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.array([print], dtype=object), y=np.zeros(1))
     with pytest.raises(ArgumentError, match="file of plain arrays"):
         make_suite(str(tmp_path / "x.npz"))
-    (tmp_path / "y.npz").write_text("x")
+    (tmp_path / "y.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:100])
     with pytest.raises(ArgumentError, match="file of plain arrays"):
         make_suite(str(tmp_path / "y.npz"))
 
@@ -164,24 +173,27 @@ def test_what_is_no_suite_is_refused(tmp_path):
 # What is kept.
 
 
-def test_an_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_an_evaluation_goes_on_where_it_was(tmp_path):
     whole = evaluation(tmp_path / "whole").run(InProcess)
     stopped = evaluation(tmp_path / "stopped")
-    monkeypatch.setattr("rlsched.experiments.evaluation.protocol.BATCH", 4)
 
     def stop(count, total):
-        if count >= 8:
+        if count == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped.run(InProcess, stop)
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "stopped").iterdir()}
-    assert len(kept) == 8
+    assert len(kept) == 3, "each as soon as it is done"
     counts: list[int] = []
     again = stopped.run(InProcess, lambda count, total: counts.append(count))
-    assert counts[0] == 8
+    assert counts == list(range(3, 2 * JOBS + 1))
     assert all((tmp_path / "stopped" / name).stat().st_mtime_ns == time for name, time in kept.items())
     assert [without_time(run) for run in again] == [without_time(run) for run in whole]
+
+
+JOBS = 6 + 6
+"""Of each group: six schedules, and the policy six times."""
 
 
 def without_time(run):
@@ -192,7 +204,7 @@ def test_another_policy_takes_only_its_own_runs(tmp_path):
     done: list[tuple[int, int]] = []
     evaluation(tmp_path).run(InProcess)
     evaluation(tmp_path, random_policy(1)).run(InProcess, lambda count, total: done.append((count, total)))
-    assert done[0] == (2 * 5, 2 * 11), "the schedules' are there, in two groups"
+    assert done[0] == (2 * 6, 2 * JOBS), "the schedules' are there, in two groups"
 
 
 def test_other_tasks_seeds_and_reports_are_other_runs(tmp_path):
@@ -203,7 +215,7 @@ def test_other_tasks_seeds_and_reports_are_other_runs(tmp_path):
         before = len(list(tmp_path.iterdir()))
         other.run(InProcess)
         assert len(list(tmp_path.iterdir())) > before
-    assert count == 2 * 11
+    assert count == 2 * JOBS
 
 
 def test_a_family_can_have_a_policy_of_its_own(tmp_path):
@@ -234,7 +246,7 @@ def results(tmp_path_factory):
     made = evaluation(folder / "runs", suite=suite)
     kinds = {each.name: each.kind for each in made.comparators}
     about = {"rlsched": "0", "git": "<b>x</b>", "torch": "0", "python": "3"}
-    found = Results.gather("tiny", about, suite.configs, suite.families, kinds, made.run(InProcess))
+    found = Results.gather(suite, about, kinds, made.run(InProcess))
     found.save(folder)
     return found, folder
 
@@ -247,8 +259,8 @@ def test_results_come_back_as_they_were(results):
     plain = json.loads((folder / "results.json").read_text())
     assert plain["schema"] == 1
     assert len(plain["tasks"]) == 4
-    # Five schedules, tuned and reported; three policies, with and without a curriculum.
-    assert len(plain["runs"]) == 4 * (5 * (7 + 2) + 6 * 2)
+    # Six schedules, tuned and reported; three policies, with and without a curriculum.
+    assert len(plain["runs"]) == 4 * (6 * (7 + 2) + 6 * 2)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +293,13 @@ def test_a_report_is_one_file(results, capsys):
         assert heading in page
 
 
+def test_a_folder_holds_the_results_of_one_suite(results, tmp_path):
+    found, folder = results
+    found.save(folder)
+    with pytest.raises(ArgumentError, match="has those of 'tiny': give another"):
+        dataclasses.replace(found, suite="other").save(folder)
+
+
 def test_losses_are_listed_from_the_worst(results):
     found, _ = results
     ratios = [case.ratio for case in losses(found, found.methods())]
@@ -303,6 +322,10 @@ def test_the_command_evaluates_and_says_what_to_do_next(tmp_path, capsys, monkey
     assert cli.main(["evaluate", *flags]) == 0
     shown = capsys.readouterr().out
     assert "rlsched, LR only, base x1" in shown
+    found = Results.load(tmp_path / "out")
+    (best,) = [name for name, kind in found.kinds_of.items() if kind == "default"]
+    seeds = {(run.role, run.seed) for run in found.runs if run.method == best}
+    assert seeds == {("report", 0), ("report", 1)}, "it is run again, as all else that was chosen"
     assert f"Next: rlsched report {tmp_path / 'out'}" in shown
     assert (tmp_path / "out" / "results.json").exists()
 

@@ -69,9 +69,9 @@ def test_jobs_act_by_the_weights_as_they_were_when_submitted():
     for value in weights.values():
         value[:] = np.nan
     done: list[int] = []
-    (found,) = pending.results(lambda: done.append(1))
+    (found,) = pending.results(lambda number, _: done.append(number))
     assert same(found, RolloutUnit(2, 3, 10).run(setting(), WEIGHTS))
-    assert done == [1]
+    assert done == [0]
 
 
 @dataclass

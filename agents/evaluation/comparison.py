@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from rlsched.agents.evaluation.baselines import Baselines, BaselineUnit
 from rlsched.agents.evaluation.kinds import Which
 from rlsched.agents.evaluation.outcome import EvaluationUnit, Outcome, join_outcomes
-from rlsched.agents.rollouts import Backend, Weights
+from rlsched.agents.rollouts import Backend, Done, Weights, ignore
 from rlsched.contract import Array
 
 RESAMPLES = 2000
@@ -58,7 +58,7 @@ class Comparison:
         weights: Weights,
         units: Sequence[EvaluationUnit],
         baselines: Baselines | None = None,
-        done: Callable[[], None] = lambda: None,
+        done: Done = ignore,
     ) -> Comparison:
         """Run the policy in `weights` on the tasks of `units`, and the baselines unless they are given."""
         if baselines is None:

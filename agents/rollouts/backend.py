@@ -14,13 +14,20 @@ from rlsched.agents.rollouts.job import Job, Setting, Weights
 
 NO_WEIGHTS: Weights = MappingProxyType({})
 
+Done = Callable[[int, Any], object]
+"""Called with the number of a job and its result."""
+
+
+def ignore(number: int, result: Any) -> None:
+    """The `Done` that does nothing."""
+
 
 class Pending(ABC):
     """Jobs on their way."""
 
     @abstractmethod
-    def results(self, done: Callable[[], None] = lambda: None) -> list[Any]:
-        """Wait for the results, in the order of the jobs; `done` is called after each job, in any order."""
+    def results(self, done: Done = ignore) -> list[Any]:
+        """Wait for the results, in the order of the jobs; `done` is called after each, in any order."""
 
 
 class Backend(ABC):
@@ -34,9 +41,7 @@ class Backend(ABC):
     def close(self) -> None:
         """Let go of whatever does the jobs."""
 
-    def run(
-        self, jobs: Sequence[Job], weights: Weights = NO_WEIGHTS, done: Callable[[], None] = lambda: None
-    ) -> list[Any]:
+    def run(self, jobs: Sequence[Job], weights: Weights = NO_WEIGHTS, done: Done = ignore) -> list[Any]:
         """The results of `jobs`, in their order."""
         return self.submit(jobs, weights).results(done)
 
@@ -71,10 +76,10 @@ class _Later(Pending):
     def __init__(self, setting: Setting, jobs: Sequence[Job], weights: Mapping[str, Any]) -> None:
         self._setting, self._jobs, self._weights = setting, jobs, weights
 
-    def results(self, done: Callable[[], None] = lambda: None) -> list[Any]:
+    def results(self, done: Done = ignore) -> list[Any]:
         torch.set_num_threads(1)
         found = []
-        for job in self._jobs:
+        for number, job in enumerate(self._jobs):
             found.append(job.run(self._setting, self._weights))
-            done()
+            done(number, found[-1])
         return found

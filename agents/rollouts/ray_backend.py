@@ -7,11 +7,11 @@ import pickle
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rlsched import _check
-from rlsched.agents.rollouts.backend import NO_WEIGHTS, Backend, Pending
+from rlsched.agents.rollouts.backend import NO_WEIGHTS, Backend, Done, Pending, ignore
 from rlsched.agents.rollouts.errors import ClusterError, NoWorkerError, RolloutError, WorkerError
 from rlsched.agents.rollouts.job import Job, Setting, Weights
 from rlsched.agents.rollouts.ray_connection import connect, ray, resources
@@ -209,9 +209,9 @@ class _Batch(Pending):
     def __init__(self, backend: RayBackend, jobs: Sequence[Job], weights: Any, dispatch: Dispatch) -> None:
         self._backend, self.jobs, self.weights, self.dispatch = backend, list(jobs), weights, dispatch
         self._results: list[Any] = [None] * len(self.jobs)
-        self._done: Callable[[], None] = lambda: None
+        self._done: Done = ignore
 
-    def results(self, done: Callable[[], None] = lambda: None) -> list[Any]:
+    def results(self, done: Done = ignore) -> list[Any]:
         """See `Pending`.
 
         Raises:
@@ -227,7 +227,7 @@ class _Batch(Pending):
     def keep(self, job: int, result: Any) -> None:
         """The result of a job has come."""
         self._results[job] = result
-        self._done()
+        self._done(job, result)
 
 
 def _packed(setting: Setting) -> bytes:

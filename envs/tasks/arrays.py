@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -88,18 +90,21 @@ def load_arrays(path: str) -> tuple[Array, Array]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ("x", "y") if name in stored}
-    except (ValueError, OSError, EOFError) as error:
+        with open(path, "rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            arrays = (
+                {name: stored[name] for name in ("x", "y") if name in stored} if hasattr(stored, "files") else {}
+            )
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(
             f"{path} is no .npz file of plain arrays ({error}): write it by numpy.savez(path, x=x, y=y)."
         ) from error
     if len(arrays) < 2:
         raise ArgumentError(f"{path} must hold arrays x and y: write it by numpy.savez(path, x=x, y=y).")
     x, y = arrays["x"], arrays["y"]
-    if len(x) != len(y) or len(x) < LEAST:
+    if not x.ndim or not y.ndim or len(x) != len(y) or len(x) < LEAST or not x.size:
         raise ArgumentError(
-            f"{path}: x and y must have the same length, at least {LEAST}, have {len(x)} and {len(y)}."
+            f"{path}: x and y must have the same length, at least {LEAST}, have shapes {x.shape} and {y.shape}."
         )
     for name, values, kinds in (("x", x, "fiub"), ("y", y, "fiu")):
         if values.dtype.kind not in kinds or not np.isfinite(values).all():
@@ -113,6 +118,10 @@ def load_arrays(path: str) -> tuple[Array, Array]:
     if y.ndim != 1:
         raise ArgumentError(f"{path}: y of classes must have shape (n,), has {y.shape}.")
     classes = np.unique(y, return_inverse=True)[1].astype(np.int64)
-    if classes.max() == 0:
-        raise ArgumentError(f"{path}: y must hold at least two classes, holds one.")
+    count, most = int(classes.max()) + 1, len(y) // 10
+    if not 2 <= count <= most:
+        raise ArgumentError(
+            f"{path}: y must hold 2 to {most} classes, a tenth of its length, holds {count}: make it floats for a "
+            "regression."
+        )
     return inputs, classes

@@ -4,6 +4,7 @@ from rlsched.experiments.evaluation.comparators import (
     Comparator,
     Controlled,
     Learned,
+    default,
     fixed_curricula,
     policies,
     schedules,
@@ -11,9 +12,15 @@ from rlsched.experiments.evaluation.comparators import (
 from rlsched.experiments.evaluation.figures import Row
 from rlsched.experiments.evaluation.job import MethodJob, Run
 from rlsched.experiments.evaluation.libraries import library_methods
-from rlsched.experiments.evaluation.methods import BEST_CURRICULUM, BEST_DEFAULT, BEST_TUNED, Method
+from rlsched.experiments.evaluation.methods import (
+    BEST_CURRICULUM,
+    BEST_DEFAULT,
+    BEST_TUNED,
+    Method,
+    best_default,
+)
 from rlsched.experiments.evaluation.protocol import Evaluation, digest
-from rlsched.experiments.evaluation.results import Results
+from rlsched.experiments.evaluation.results import Results, check_free
 from rlsched.experiments.evaluation.suites import SUITES, Suite, make_suite
 
 __all__ = [
@@ -31,6 +38,9 @@ __all__ = [
     "Row",
     "Run",
     "Suite",
+    "best_default",
+    "check_free",
+    "default",
     "digest",
     "fixed_curricula",
     "library_methods",

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from rlsched._check import ArgumentError
 from rlsched.agents.rollouts import Setting, Weights
 from rlsched.contract import Array, Controller
 from rlsched.controllers import (
@@ -20,6 +21,7 @@ from rlsched.controllers import (
     Guard,
     Linear,
     PolicyController,
+    Warmup,
     curricula,
 )
 from rlsched.envs.drive import drive, trace
@@ -34,7 +36,14 @@ MISJUDGED = (0.01, 1.0, 100.0)
 """Multiples of it that the learned policy gets as its base learning rate."""
 FEW = 20
 """Decisions of a run whose schedule needs no telemetry, while it is tuned."""
-SCHEDULES = {"linear": Linear(), "cosine": Cosine(), "WSD": WSD(), "REX": REX(), "constant": Constant()}
+SCHEDULES = {
+    "linear": Linear(),
+    "linear, warmed up": Warmup(Linear()),
+    "cosine": Cosine(),
+    "WSD": WSD(),
+    "REX": REX(),
+    "constant": Constant(),
+}
 
 
 class TestedEngine(Engine, Protocol):
@@ -71,15 +80,31 @@ class Comparator(ABC):
 
     Attributes:
         name: for people, unique.
-        kind: "schedule", "curriculum", "library" or "policy".
+        kind: "schedule", "curriculum", "library", "default" or "policy".
         factors: multiples of the task's sensible learning rate that it is tuned over; one is not tuned.
         curriculum: whether it weighs buckets.
+        learned: whether its runs depend on the policy under evaluation.
     """
 
     name: str
     kind: str
     factors: tuple[float, ...]
     curriculum: bool
+    learned: bool = False
+
+    @property
+    def content(self) -> str:
+        """All that tells its runs from another's: kept runs are found again by it.
+
+        Raises:
+            ArgumentError: it has none. What is told apart by its place in memory alone is another one next time.
+        """
+        found = repr(self)
+        if " at 0x" in found:
+            raise ArgumentError(
+                f"{self.name!r} must be told apart by its repr, which is {found}: make its controller a dataclass."
+            )
+        return found
 
     @abstractmethod
     def train(
@@ -105,20 +130,21 @@ class Controlled(Comparator):
     def train(
         self, setting: Setting, weights: Weights, tasks: Sequence[Task], seeds: Sequence[int], whole: bool
     ) -> list[Ran]:
-        if not whole and not self.controller.reads:
+        if not whole and not self.controller.reads and not self.curriculum:
             # What needs no telemetry is as good with few decisions, and takes a third of the time.
-            tasks = [task.with_decisions(FEW) for task in tasks]
+            tasks = [task if task.online else task.with_decisions(FEW) for task in tasks]
         return train_stacked(setting, self.controller, tasks, seeds, whole)
 
 
 @dataclass(frozen=True)
 class Learned(Comparator):
-    """The policy under evaluation, guarded as it is in users' runs, in one untuned run."""
+    """The policy under evaluation, in one untuned run."""
 
     name: str
     factors: tuple[float, ...]
     curriculum: bool
     kind: str = "policy"
+    learned: bool = True
 
     def train(
         self, setting: Setting, weights: Weights, tasks: Sequence[Task], seeds: Sequence[int], whole: bool
@@ -172,6 +198,11 @@ _NO_CURVES = (np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 0)))
 def schedules() -> list[Comparator]:
     """The schedules whose learning rate is tuned per task; the best of them is what a policy has to beat."""
     return [Controlled(name, controller) for name, controller in SCHEDULES.items()]
+
+
+def default(schedule: str, factor: float) -> Comparator:
+    """One of `SCHEDULES` at one factor for all tasks."""
+    return Controlled(f"best single default ({schedule} x{factor:.2g})", SCHEDULES[schedule], "default", (factor,))
 
 
 def fixed_curricula(num_buckets: int) -> list[Comparator]:

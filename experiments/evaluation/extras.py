@@ -45,15 +45,17 @@ class ScheduleFree(Extra):
 
 
 class GreedyRate(Extra):
-    """Steps the scheduler at every optimizer step, within a hundredth and ten times of the base learning rate."""
+    """GreedyLR on the running mean of the loss, within a hundredth and ten times of the base learning rates."""
 
     sets_rate = True
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: TaskConfig) -> None:
         from transformers.optimization import GreedyLR
 
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
         # Its own bounds, 0.001 to 1, are those of one optimizer.
-        self._scheduler = GreedyLR(optimizer, min_lr=config.base_lr / 100.0, max_lr=config.base_lr * 10.0)
+        low, high = [rate / 100.0 for rate in rates], [rate * 10.0 for rate in rates]
+        self._scheduler = GreedyLR(optimizer, min_lr=low, max_lr=high, smooth=True)
 
     def after_step(self, step: int, loss: float) -> None:
         self._scheduler.step(loss)

@@ -12,13 +12,15 @@ import numpy as np
 from rlsched.agents.evaluation import FLAWLESS, kinds
 from rlsched.contract import Array
 from rlsched.envs.tasks import DataConfig, TaskConfig
-from rlsched.experiments.evaluation.comparators import FACTORS, SCHEDULES
+from rlsched.experiments.evaluation.comparators import FACTORS
 from rlsched.experiments.evaluation.job import Run
-from rlsched.experiments.evaluation.methods import BEST_CURRICULUM, BEST_TUNED, Method, log_ratios
+from rlsched.experiments.evaluation.methods import BEST_TUNED, Method, log_ratios
 from rlsched.experiments.evaluation.statistics import Estimate, interquartile_mean, mean_over_tasks
 
 TIE = 0.01
 """Nats of test loss within which two results are a tie."""
+LEARNED = 0.05
+"""Nats by which tuned linear decay must lower the validation loss for the way there to be compared."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ class Row:
         win: share of tasks on which it is better by more than 1 %.
         tie: share within 1 %.
         speed_up: median over tasks of how many times fewer steps it took to the final validation loss of tuned
-            linear decay; 0 where it did not get there. None, as the next two, of what has no curves.
+            linear decay; 0 where it did not get there. Only tasks on which that loss is `LEARNED` below the first
+            one count; None if there are none.
         reached: share of runs that got there.
         area: mean over the run of ln(validation loss), minus that of tuned linear decay.
+        at_edge: share of tasks that it was tuned to the lowest or the highest learning rate of those tried for.
         runs: training runs spent on a task.
         steps: training steps spent on a task, in the mean.
         seconds: of computing spent on a task, in the mean.
@@ -54,7 +58,8 @@ class Row:
     tie: float
     speed_up: float | None
     reached: float | None
-    area: float | None
+    area: float
+    at_edge: float | None
     runs: int
     steps: float
     seconds: float
@@ -70,17 +75,30 @@ class Row:
 
 
 def rows(
-    found: Mapping[str, Method], runs: Sequence[Run], configs: Sequence[TaskConfig], families: Sequence[str]
+    found: Mapping[str, Method],
+    runs: Sequence[Run],
+    configs: Sequence[TaskConfig],
+    families: Sequence[str],
+    groups: Sequence[int],
 ) -> list[Row]:
-    """The figures of every method on every kind of task, by its name in `subsets`."""
+    """The figures of every method on every kind of task, by its name in `subsets`.
+
+    Args:
+        found: from `methods`.
+        runs: all of them.
+        configs: (n,) of the tasks.
+        families: (n,) what each is of.
+        groups: (n,) number of the group that each was drawn in.
+    """
     spent = _spent(runs, len(configs))
     reference, linear = found[BEST_TUNED], found["linear"]
+    strata = np.stack([np.unique(each, return_inverse=True)[1] for each in (list(families), list(groups))])
     table = []
     for subset, chosen in subsets(configs, families).items():
         for method in found.values():
             which = chosen[np.isfinite(method.test[chosen]).all(axis=1)]
             if which.size:
-                table.append(_row(method, subset, which, reference, linear, np.array(families), spent))
+                table.append(_row(method, subset, which, reference, linear, strata, spent))
     return table
 
 
@@ -102,7 +120,10 @@ def subsets(configs: Sequence[TaskConfig], families: Sequence[str]) -> dict[str,
 
 
 def speed_ups(method: Method, linear: Method, which: Array) -> Array:
-    """(m, S) steps of tuned linear decay over those to its final validation loss; 0 where it was not reached."""
+    """(m, S) steps of tuned linear decay over those to its final validation loss; 0 where it was not reached.
+
+    NaN where that loss is not below the first one by `LEARNED`: to get there means nothing.
+    """
     return np.array(
         [[_speed_up(method.reports[key], linear.reports[key]) for key in _keys(method, task)] for task in which]
     )
@@ -129,28 +150,31 @@ def _row(
     which: Array,
     reference: Method,
     linear: Method,
-    families: Array,
+    strata: Array,
     spent: Mapping[str, tuple[Array, Array]],
 ) -> Row:
     ratios = log_ratios(method, reference)[which]
     by_task = ratios.mean(axis=1)
     gains = speed_ups(method, linear, which)
+    learned = np.isfinite(gains).all(axis=1)
+    gains = gains[learned]
     areas = [
         _area(method.reports[key]) - _area(linear.reports[key]) for task in which for key in _keys(method, task)
     ]
-    steps, seconds = _summed(method, spent)
+    steps, seconds = _cost(method, spent)
     return Row(
         method=method.name,
         kind=method.kind,
         tasks=subset,
         count=len(which),
-        log_ratio=mean_over_tasks(ratios, families[which]),
-        interquartile=interquartile_mean(ratios, families[which]),
+        log_ratio=mean_over_tasks(ratios, *strata[:, which]),
+        interquartile=interquartile_mean(ratios, *strata[:, which]),
         win=float((by_task < -TIE).mean()),
         tie=float((abs(by_task) <= TIE).mean()),
         speed_up=float(np.median(gains.mean(axis=1))) if gains.size else None,
         reached=float((gains > 0).mean()) if gains.size else None,
-        area=float(np.mean(areas)) if areas else None,
+        area=float(np.mean(areas)),
+        at_edge=_at_edge(method, which),
         runs=method.runs,
         steps=float(steps[which].mean()),
         seconds=float(seconds[which].mean()),
@@ -158,20 +182,19 @@ def _row(
     )
 
 
-def _summed(method: Method, spent: Mapping[str, tuple[Array, Array]]) -> tuple[Array, Array]:
-    """(n,) steps and seconds; of a best of others, those of all of them."""
-    if method.name in spent:
-        return spent[method.name]
-    if method.name == BEST_CURRICULUM:
-        names = [
-            name for name in spent if name == "linear" or (name.startswith("linear, ") and "averaged" not in name)
-        ]
-    elif method.name == BEST_TUNED:
-        names = list(SCHEDULES)
-    else:  # the default
-        steps, seconds = spent["linear"]
-        return steps / (len(FACTORS) + 1), seconds / (len(FACTORS) + 1)
-    return sum(spent[n][0] for n in names), sum(spent[n][1] for n in names)  # type: ignore[return-value]
+def _cost(method: Method, spent: Mapping[str, tuple[Array, Array]]) -> tuple[Array, Array]:
+    """(n,) steps and (n,) seconds spent on each task; of a best of others, on the tuning of all, and a run."""
+    steps, seconds = (np.sum([spent[name][at] for name in method.members], axis=0) for at in range(2))
+    # A report of each is in there, and only one counts.
+    kept = method.runs / (method.runs + len(method.members) - 1)
+    return steps * kept, seconds * kept
+
+
+def _at_edge(method: Method, which: Array) -> float | None:
+    if method.runs == 1:
+        return None
+    chosen = [method.reports[key].factor for task in which for key in _keys(method, task)]
+    return float(np.isin(chosen, [FACTORS[0], FACTORS[-1]]).mean())
 
 
 def _keys(method: Method, task: int) -> list[tuple[int, int]]:
@@ -179,10 +202,17 @@ def _keys(method: Method, task: int) -> list[tuple[int, int]]:
 
 
 def _speed_up(run: Run, linear: Run) -> float:
+    if linear.validation > -LEARNED:
+        return np.nan
     there = np.flatnonzero(np.array(run.curve) <= linear.validation)
     return linear.num_steps / run.steps[there[0]] if there.size else 0.0
 
 
 def _area(run: Run) -> float:
-    """Mean over the run of ln(validation loss / that before training)."""
-    return float(np.trapezoid([0.0, *run.curve], [0, *run.steps]) / run.num_steps)
+    """Mean over the run of ln(validation loss / that before training), by trapezoids.
+
+    What failed stays at its last value, which is the highest there is.
+    """
+    steps = np.array([0, *run.steps, run.num_steps])
+    values = np.array([0.0, *run.curve, run.curve[-1]])
+    return float((np.diff(steps) * (values[1:] + values[:-1]) / 2.0).sum() / run.num_steps)

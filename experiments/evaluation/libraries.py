@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from rlsched._check import ArgumentError
 from rlsched.agents.rollouts import Setting, Weights
 from rlsched.contract import Array, Controller
-from rlsched.controllers import Constant, Linear
+from rlsched.controllers import Constant, Cosine, Linear
 from rlsched.envs.population.eager_block import EagerBlock
 from rlsched.envs.tasks import Task, TaskConfig
 from rlsched.envs.torch_run import TorchRun
@@ -25,6 +26,8 @@ from rlsched.experiments.evaluation.extras import DogAverage, Extra, GreedyRate,
 from rlsched.rates import is_adaptive
 
 CONSTANT = Constant()
+WARMUP = 10
+"""Steps of Schedule-Free's own warm-up, which its authors recommend."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class Library(Comparator):
     name: str
     kind: str = "library"
     curriculum: bool = False
+
+    @property
+    def content(self) -> str:
+        """Its name, and the version of the package."""
+        package = METHODS[self.name].package.replace("(", "").replace(")", "").split()[-1]
+        return f"{self!r} {importlib.metadata.version(package)}"
 
     @property
     def factors(self) -> tuple[float, ...]:  # type: ignore[override]
@@ -102,38 +111,53 @@ def _make(method: Method, own: Callable[[nn.Module], Optimizer], model: nn.Modul
 def _schedule_free(own: Optimizer) -> Optimizer:
     import schedulefree
 
-    (group,) = own.param_groups
+    first = own.param_groups[0]
+    made: Any
     if is_adaptive(own):
-        made: Optimizer = schedulefree.AdamWScheduleFree(
-            group["params"], lr=group["lr"], betas=group["betas"], weight_decay=group["weight_decay"]
-        )
+        betas = first.get("betas", (0.9, 0.999))
+        made = schedulefree.AdamWScheduleFree(_groups(own), betas=betas, warmup_steps=WARMUP)
     else:
         # Its averaging stands for momentum, which multiplies the length of SGD's steps by 1 / (1 - momentum).
-        lr = group["lr"] / (1.0 - group["momentum"])
-        made = schedulefree.SGDScheduleFree(group["params"], lr=lr, weight_decay=group["weight_decay"])
-    made.train()  # type: ignore[attr-defined]
-    return made
+        longer = 1.0 / (1.0 - first.get("momentum", 0.0))
+        made = schedulefree.SGDScheduleFree(_groups(own, longer), warmup_steps=WARMUP)
+    made.train()
+    optimizer: Optimizer = made
+    return optimizer
 
 
 def _dog(own: Optimizer) -> Optimizer:
     from dog import DoG
 
-    (group,) = own.param_groups
-    made: Optimizer = DoG(group["params"], weight_decay=group["weight_decay"])
+    # It would add a decoupled decay, which is meant to be times a small learning rate, to gradients.
+    coupled = [group | {"weight_decay": 0.0} for group in _groups(own)] if _decouples(own) else _groups(own)
+    made: Optimizer = DoG([group | {"lr": 1.0} for group in coupled])
     return made
 
 
 def _prodigy(own: Optimizer) -> Optimizer:
     from prodigyopt import Prodigy
 
-    (group,) = own.param_groups
-    made: Optimizer = Prodigy(group["params"], weight_decay=group["weight_decay"])
+    groups = [group | {"lr": 1.0} for group in _groups(own)]
+    with contextlib.redirect_stdout(None):  # it prints how it decays weights
+        made: Optimizer = Prodigy(groups, decouple=_decouples(own))
     return made
+
+
+def _groups(own: Optimizer, factor: float = 1.0) -> list[dict[str, Any]]:
+    """The parameter groups, with learning rates times `factor` and their weight decay."""
+    return [
+        {"params": g["params"], "lr": float(g["lr"]) * factor, "weight_decay": float(g.get("weight_decay", 0.0))}
+        for g in own.param_groups
+    ]
+
+
+def _decouples(own: Optimizer) -> bool:
+    return isinstance(own, AdamW) or bool(own.param_groups[0].get("decoupled_weight_decay", False))
 
 
 METHODS = {
     "Schedule-Free": Method("schedulefree", _schedule_free, ScheduleFree),
-    "Prodigy, linear decay": Method("prodigyopt", _prodigy, controller=Linear(), tuned=False),
+    "Prodigy, cosine": Method("prodigyopt", _prodigy, controller=Cosine(), tuned=False),
     "DoG": Method("dog (dog-optimizer)", _dog, DogAverage, tuned=False),
     "GreedyLR": Method("transformers", extra=GreedyRate),
     "constant, averaged": Method(extra=TailAverage),

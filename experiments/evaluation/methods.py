@@ -24,6 +24,7 @@ class Method:
     Attributes:
         name: of it.
         kind: see `Comparator.kind`; "best" of those made from others.
+        members: the methods it is made of; itself, if it is a method of its own.
         runs: training runs it spent on a task for one result: those of its tuning, and that which is reported.
         test: (n, S) test loss at the end; NaN on tasks it was not run on.
         reports: (task, seed) -> the run.
@@ -32,15 +33,15 @@ class Method:
     name: str
     kind: str
     runs: int
+    members: tuple[str, ...]
     test: Array
     reports: Mapping[tuple[int, int], Run]
 
 
 def methods(runs: Sequence[Run], kinds_of: Mapping[str, str], tasks: int) -> dict[str, Method]:
-    """All methods in `runs`, and three that are the best of others.
+    """All methods in `runs`, and two that are the best of others, chosen for each task by losses of the tuning.
 
-    `BEST_DEFAULT` is chosen with hindsight over the suite; `BEST_TUNED` of every task's schedules, and
-    `BEST_CURRICULUM` of its curricula, by the losses of their tuning.
+    `BEST_TUNED` is of the schedules, `BEST_CURRICULUM` of linear decay with and without fixed curricula.
 
     Args:
         runs: all of them.
@@ -57,7 +58,6 @@ def methods(runs: Sequence[Run], kinds_of: Mapping[str, str], tasks: int) -> dic
     if steered:
         names = ["linear", *steered]
         found[BEST_CURRICULUM] = _best(BEST_CURRICULUM, [found[n] for n in names], [tuned[n] for n in names])
-    found[BEST_DEFAULT] = _best_default(by_method, found["linear"].test.shape)
     return found
 
 
@@ -70,7 +70,7 @@ def log_ratios(method: Method, reference: Method) -> Array:
 def _method(name: str, kind: str, runs: Sequence[Run], tasks: int) -> Method:
     reports = {(run.task, run.seed): run for run in runs if run.role == "report"}
     tuning = sum(run.role == "tuning" for run in runs) // len({run.task for run in runs})
-    return Method(name, kind, tuning + 1, _test_losses(reports, tasks), reports)
+    return Method(name, kind, tuning + 1, (name,), _test_losses(reports, tasks), reports)
 
 
 def _test_losses(reports: Mapping[tuple[int, int], Run], tasks: int) -> Array:
@@ -100,20 +100,14 @@ def _best(name: str, members: Sequence[Method], tuned: Sequence[Array]) -> Metho
         if chosen[key[0]] == at
     }
     runs = sum(member.runs - 1 for member in members) + 1
-    return Method(name, "best", runs, _test_losses(reports, len(chosen)), reports)
+    names = tuple(member.name for member in members)
+    return Method(name, "best", runs, names, _test_losses(reports, len(chosen)), reports)
 
 
-def _best_default(by_method: Mapping[str, Sequence[Run]], shape: tuple[int, int]) -> Method:
-    """The schedule and factor of the lowest mean validation loss over all tasks, by the runs of the tuning."""
-    candidates: dict[tuple[str, float], list[Run]] = defaultdict(list)
-    for name in SCHEDULES:
-        for run in by_method[name]:
-            if run.role == "tuning":
-                candidates[name, run.factor].append(run)
-    (schedule, factor), best = min(
-        candidates.items(), key=lambda each: np.mean([run.validation for run in each[1]])
-    )
-    test = np.zeros(shape)
-    for run in best:
-        test[run.task] = run.test
-    return Method(f"{BEST_DEFAULT} ({schedule} x{factor:.2g})", "best", 1, test, {})
+def best_default(runs: Sequence[Run]) -> tuple[str, float]:
+    """The schedule and factor whose runs, of all tunings in `runs`, have the lowest mean validation loss."""
+    losses: dict[tuple[str, float], list[float]] = defaultdict(list)
+    for run in runs:
+        if run.role == "tuning" and run.method in SCHEDULES:
+            losses[run.method, run.factor].append(run.validation)
+    return min(losses, key=lambda choice: float(np.mean(losses[choice])))

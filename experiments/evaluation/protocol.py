@@ -51,22 +51,24 @@ class Evaluation:
         missing = [each for each in jobs if not self._file(each[1], each[2]).exists()]
         finished = len(jobs) - len(missing)
         done(finished, len(jobs))
-        for policy in dict.fromkeys(map(self._digest_of, [group for _, group, _ in missing])):
-            mine = [each for each in missing if self._digest_of(each[1]) == policy]
+        for policy in dict.fromkeys(self._digest_of(group) for _, group, _ in missing):
+            # The dearest first, so that no worker waits long for the others.
+            mine = sorted(
+                (each for each in missing if self._digest_of(each[1]) == policy), key=lambda each: -_cost(each[2])
+            )
             loaded = self._policy(mine[0][1])
             setting = Setting(self.suite.tasks, loaded.interface if loaded else PolicyInterface(), "eager")
+
+            def keep(number: int, runs: list[Run], mine: list[tuple[int, Group, MethodJob]] = mine) -> None:
+                nonlocal finished
+                _, group, job = mine[number]
+                plain = [dataclasses.asdict(run) for run in runs]
+                write_atomically(self._file(group, job), json.dumps(plain, allow_nan=False).encode())
+                finished += 1
+                done(finished, len(jobs))
+
             with backend(setting) as workers:
-                for at in range(0, len(mine), BATCH):
-                    batch = mine[at : at + BATCH]
-                    weights = dict(loaded.tensors) if loaded else NO_WEIGHTS
-                    # The dearest first, so that no worker waits long for the others.
-                    batch.sort(key=lambda each: -_cost(each[2]))
-                    found = workers.run([job for _, _, job in batch], weights)
-                    for (_, group, job), runs in zip(batch, found, strict=True):
-                        plain = [dataclasses.asdict(run) for run in runs]
-                        write_atomically(self._file(group, job), json.dumps(plain).encode())
-                    finished += len(batch)
-                    done(finished, len(jobs))
+                workers.run([job for _, _, job in mine], dict(loaded.tensors) if loaded else NO_WEIGHTS, keep)
         return [run for number, group, job in jobs for run in self._load(number, group, job)]
 
     def _numbered(self) -> list[tuple[int, Group]]:
@@ -86,21 +88,13 @@ class Evaluation:
 
     def _file(self, group: Group, job: MethodJob) -> Path:
         """Where the runs of `job` are: named by all that they depend on."""
-        about = [
-            PROTOCOL, self.suite.content, [repr(config) for config in job.configs], repr(job.comparator), job.seed,
-            job.reports,
-        ]  # fmt: skip
-        if job.comparator.kind == "policy":
-            about.append(self._digest_of(group))
+        about = [PROTOCOL, self.suite.content, [repr(config) for config in job.configs], job.comparator.content]
+        about += [job.seed, job.reports, self._digest_of(group) if job.comparator.learned else ""]
         return self.folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
 
     def _load(self, number: int, group: Group, job: MethodJob) -> list[Run]:
         found: list[dict[str, Any]] = json.loads(self._file(group, job).read_bytes())
         return [Run(**(run | {"task": number + run["task"]})) for run in found]
-
-
-BATCH = 32
-"""Jobs between two savings."""
 
 
 def digest(policy: Policy) -> str:

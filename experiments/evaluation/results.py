@@ -11,11 +11,10 @@ from typing import Any
 
 from rlsched._check import ArgumentError
 from rlsched._files import write_atomically
-from rlsched.agents.evaluation import kinds
-from rlsched.envs.tasks import TaskConfig
-from rlsched.experiments.evaluation.figures import Row, rows
+from rlsched.experiments.evaluation.figures import Row, rows, subsets
 from rlsched.experiments.evaluation.job import Run
 from rlsched.experiments.evaluation.methods import Method, methods
+from rlsched.experiments.evaluation.suites import Suite
 
 SCHEMA = 1
 FILE = "results.json"
@@ -28,7 +27,7 @@ class Results:
     Attributes:
         suite: name of it.
         made_with: versions, seed and policies.
-        tasks: what each task was: "family", "kinds", and its "config".
+        tasks: what each task was: "family", "group", "kinds", and its "config".
         kinds_of: kind of each method that was run, by name.
         rows: the figures.
         runs: every run.
@@ -43,27 +42,23 @@ class Results:
 
     @classmethod
     def gather(
-        cls,
-        suite: str,
-        made_with: dict[str, Any],
-        configs: Sequence[TaskConfig],
-        families: Sequence[str],
-        kinds_of: Mapping[str, str],
-        runs: Sequence[Run],
+        cls, suite: Suite, made_with: dict[str, Any], kinds_of: Mapping[str, str], runs: Sequence[Run]
     ) -> Results:
-        """The figures of `runs`."""
+        """The figures of `runs` on `suite`, by methods of the kinds `kinds_of`."""
+        configs, families, groups = suite.configs, suite.families, suite.numbers
         found = methods(runs, kinds_of, len(configs))
-        of = kinds(configs)
+        of = subsets(configs, families)
         tasks = [
             {
                 "family": family,
-                "kinds": [name for name, which in of.items() if which(config)],
+                "group": group,
+                "kinds": [name for name, members in of.items() if number in members],
                 "config": dataclasses.asdict(config),
             }
-            for family, config in zip(families, configs, strict=True)
+            for number, (family, group, config) in enumerate(zip(families, groups, configs, strict=True))
         ]
-        table = rows(found, runs, configs, families)
-        return cls(suite, made_with, tasks, dict(kinds_of), table, list(runs))
+        table = rows(found, runs, configs, families, groups)
+        return cls(suite.name, made_with, tasks, dict(kinds_of), table, list(runs))
 
     def methods(self) -> dict[str, Method]:
         """By name; see `methods.methods`."""
@@ -71,6 +66,7 @@ class Results:
 
     def save(self, folder: Path) -> Path:
         """Write the file into `folder`."""
+        check_free(folder, self.suite)
         plain = {
             "schema": SCHEMA,
             "suite": self.suite,
@@ -104,3 +100,12 @@ class Results:
             if isinstance(error, ArgumentError):
                 raise
             raise ArgumentError(f"{path} is damaged ({error}): evaluate again, with the same --out.") from error
+
+
+def check_free(folder: Path, suite: str) -> None:
+    """Refuse a folder that holds the results of another suite."""
+    if (folder / FILE).exists() and Results.load(folder).suite != suite:
+        raise ArgumentError(
+            f"out must be a folder without results of another suite, {folder} has those of "
+            f"{Results.load(folder).suite!r}: give another."
+        )

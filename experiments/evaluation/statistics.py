@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import trim_mean
 
 from rlsched.contract import Array
 
@@ -21,31 +20,53 @@ class Estimate:
     high: float
 
 
-def mean_over_tasks(values: Array, strata: Array) -> Estimate:
+def mean_over_tasks(values: Array, strata: Array, groups: Array) -> Estimate:
     """Mean of (n, S) values of n tasks from S seeds each; see `_estimate`."""
-    return _estimate(values, strata, trim=0.0)
+    return _estimate(values, strata, groups, trim=0.0)
 
 
-def interquartile_mean(values: Array, strata: Array) -> Estimate:
+def interquartile_mean(values: Array, strata: Array, groups: Array) -> Estimate:
     """Mean of the middle half of the tasks, each by its mean over seeds (Agarwal et al. 2021, arXiv:2108.13264).
 
     Values as for `mean_over_tasks`.
     """
-    return _estimate(values, strata, trim=0.25)
+    return _estimate(values, strata, groups, trim=0.25)
 
 
-def _estimate(values: Array, strata: Array, trim: float) -> Estimate:
+def trimmed_mean(values: Array, weights: Array, trim: float) -> Array:
+    """(...,) weighted mean of values (..., n) less a share `trim` of the weight at either end.
+
+    >>> trimmed_mean(np.array([-9.0, 1.0, 2.0, 9.0]), np.ones(4), 0.25)
+    array(1.5)
+    """
+    order = np.argsort(values, axis=-1)
+    sorted_values = np.take_along_axis(values, order, axis=-1)
+    after = np.cumsum(np.take_along_axis(weights, order, axis=-1), axis=-1)
+    before = np.concatenate([np.zeros_like(after[..., :1]), after[..., :-1]], axis=-1)
+    total = after[..., -1:]
+    kept = np.clip(np.minimum(after, (1.0 - trim) * total) - np.maximum(before, trim * total), 0.0, None)
+    mean: Array = (kept * sorted_values).sum(axis=-1) / kept.sum(axis=-1)
+    return np.asarray(mean)
+
+
+def _estimate(values: Array, strata: Array, groups: Array, trim: float) -> Estimate:
     """The statistic, and percentiles of a stratified bootstrap.
 
-    Tasks are drawn within each stratum (n,), and then seeds within each task, both with replacement.
+    Groups of tasks (n,) are drawn whole within each stratum (n,), as tasks of a group have much in common; then
+    seeds within each task; both with replacement.
     """
     rng = np.random.default_rng(0)
     tasks, seeds = values.shape
-    drawn = np.zeros((RESAMPLES, tasks), dtype=int)
+    weights = np.zeros((RESAMPLES, tasks))
     for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        drawn[:, members] = rng.choice(members, (RESAMPLES, len(members)))
+        members, of = np.unique(groups[strata == stratum], return_inverse=True)
+        counts = rng.multinomial(len(members), np.full(len(members), 1.0 / len(members)), size=RESAMPLES)
+        weights[:, strata == stratum] = counts[:, of]
     chosen = rng.integers(seeds, size=(RESAMPLES, tasks, seeds))
-    resampled = values[drawn[:, :, None], chosen].mean(axis=2)
-    low, high = np.quantile(trim_mean(resampled, trim, axis=1), [0.025, 0.975])
-    return Estimate(float(trim_mean(values.mean(axis=1), trim)), float(low), float(high))
+    own = values.mean(axis=1)
+    by_seeds = values[np.arange(tasks)[:, None], chosen].mean(axis=2) - own
+    # A task that is drawn w times draws its seeds w times, whose mean varies less by the root of w.
+    resampled = own + by_seeds / np.sqrt(np.maximum(weights, 1.0))
+    low, high = np.quantile(trimmed_mean(resampled, weights, trim), [0.025, 0.975])
+    value = trimmed_mean(own, np.ones(tasks), trim)
+    return Estimate(float(value), float(low), float(high))

@@ -70,6 +70,11 @@ class Suite:
         return [config for group in self.groups for config in group.configs]
 
     @property
+    def numbers(self) -> list[int]:
+        """(n,) number of the group that each task is in."""
+        return [number for number, group in enumerate(self.groups) for _ in group.configs]
+
+    @property
     def families(self) -> list[str]:
         """(n,) what each task is of."""
         return [group.family for group in self.groups for _ in group.configs]

@@ -13,7 +13,14 @@ from rlsched.experiments.evaluation.figures import speed_ups
 from rlsched.experiments.evaluation.methods import log_ratios
 from rlsched.experiments.plots.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, bucket_label, save, shades, tidy
 
-KIND_COLOURS = {"policy": BLUE, "schedule": GREY, "library": ORANGE, "best": "black", "curriculum": GREEN}
+KIND_COLOURS = {
+    "policy": BLUE,
+    "schedule": GREY,
+    "library": ORANGE,
+    "best": "black",
+    "default": "black",
+    "curriculum": GREEN,
+}
 LIMIT = 1.0
 """Nats beyond which differences are drawn at the edge."""
 

@@ -3,7 +3,7 @@
 from rlsched.controllers.curricula import Curriculum, FixedCurriculum, curricula
 from rlsched.controllers.guard import Guard
 from rlsched.controllers.learned import PolicyController
-from rlsched.controllers.schedules import REX, WSD, Constant, Cosine, Linear
+from rlsched.controllers.schedules import REX, WSD, Constant, Cosine, Linear, Warmup
 
 __all__ = [
     "REX",
@@ -15,5 +15,6 @@ __all__ = [
     "Guard",
     "Linear",
     "PolicyController",
+    "Warmup",
     "curricula",
 ]

@@ -39,7 +39,7 @@ class FixedCurriculum:
 
     Attributes:
         controller: of the learning rate.
-        curriculum: of the buckets; runs must have as many as it has entries, unless they cannot be steered.
+        curriculum: of the buckets; runs must have as many as it has entries.
     """
 
     controller: Controller

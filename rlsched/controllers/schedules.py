@@ -97,3 +97,30 @@ class REX(OpenLoop):
 
     def profile(self, progress: Array) -> Array:
         return (1.0 - progress) / (0.5 + 0.5 * (1.0 - progress))
+
+
+@dataclass(frozen=True)
+class Warmup(OpenLoop):
+    """Another schedule, times a linear rise from zero over the first `share` of the run: `min(1, p / share)`.
+
+    Attributes:
+        schedule: the other one.
+        share: of the run, in (0, 1].
+
+    >>> Warmup(Constant(), 0.1).profile(np.array([0.0, 0.05, 0.1, 1.0])).round(9).tolist()
+    [0.0, 0.5, 1.0, 1.0]
+    """
+
+    schedule: OpenLoop
+    share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedule, OpenLoop):
+            raise TypeError(
+                f"schedule must be an open-loop schedule, got {type(self.schedule).__name__}: give for example "
+                "Linear()."
+            )
+        _check.real("share", self.share, 1e-6, 1.0)
+
+    def profile(self, progress: Array) -> Array:
+        return np.minimum(1.0, progress / self.share) * self.schedule.profile(progress)
