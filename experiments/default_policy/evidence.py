@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rlsched._check import ArgumentError
 from rlsched._files import write_atomically
 from rlsched.experiments.evaluation import BEST_CURRICULUM, Results, Row
 
@@ -22,7 +23,7 @@ JSON = ROOT / "docs" / "evidence.json"
 DOCUMENTS = {"README.md": "short", "docs/policy.md": "long"}
 RIVALS = (
     "rlsched, LR and curriculum, base x1", "rlsched, LR only, base x1", "linear", "cosine", "WSD", "Schedule-Free",
-    "Prodigy, linear decay", "DoG",
+    "Prodigy, cosine", "DoG",
 )  # fmt: skip
 
 
@@ -41,13 +42,12 @@ def main(folders: Sequence[str]) -> int:
             "tasks": len(results.tasks),
             "rows": [dataclasses.asdict(row) for row in results.rows if row.kind != "curriculum"],
         }
+    texts = {name: filled((ROOT / name).read_text(), found, length) for name, length in DOCUMENTS.items()}
     write_atomically(JSON, json.dumps(found, indent=1).encode())
     first = next(iter(found))
     print(plot_ranking([row for row in rows(found[first]) if row.tasks == "all"], JSON.with_suffix(".png")))
-    for name, length in DOCUMENTS.items():
-        path = ROOT / name
-        write_atomically(path, filled(path.read_text(), found, length).encode())
-        print(path)
+    for name, text in texts.items():
+        print(write_atomically(ROOT / name, text.encode()))
     return 0
 
 
@@ -61,6 +61,8 @@ def filled(text: str, found: dict[str, Any], length: str) -> str:
 
     def fill(match: re.Match[str]) -> str:
         suite = match.group(1)
+        if suite not in found:
+            raise ArgumentError(f"a folder with results of the suite {suite} must be among those given.")
         table = short(rows(found[suite])) if length == "short" else long(rows(found[suite]))
         return f"<!-- evidence {suite} -->\n{table}\n<!-- end -->"
 
