@@ -78,8 +78,8 @@ def short(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """The families of `broad` in runs of 60 to 600 steps (sequence models to 200), two fifths with a curriculum.
 
-    What the shipped policy trained on. To find the learning rate is what takes many tasks, and a curriculum makes
-    a task's search three times as dear; language models are more frequent than their cost alone would have them.
+    What policies are evaluated on, see `rlsched evaluate`; a part of it is longer than what the preset default
+    trains on.
     """
     families = [
         family(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from importlib import resources
 from pathlib import Path
@@ -35,14 +34,8 @@ def main(out: Path, workers: int = 0, resume: bool = False, install: bool = Fals
     same = SHIPPED.exists() and digest(policy) == digest(Policy.load(SHIPPED))
     print(f"{out / 'policy.safetensors'} {'is' if same else 'is not'} the policy in {SHIPPED}, bit for bit.")
     if install and not same:
-        print(f"Written to {_shippable(policy).save(SHIPPED)}.")
+        print(f"Written to {policy.save(SHIPPED)}.")
     return 0 if same or install else 1
-
-
-def _shippable(policy: Policy) -> Policy:
-    """Without what only says on which machine it was made."""
-    training = {name: value for name, value in policy.metadata.training.items() if name != "made_with"}
-    return Policy(policy.tensors, dataclasses.replace(policy.metadata, training=training))
 
 
 if __name__ == "__main__":
