@@ -18,7 +18,7 @@ class TaskSettings:
 
     Attributes:
         family: one of those that `rlsched tasks` lists.
-        without: families of that mixture that are left out, to see how a policy does on what it never met.
+        without: a family of that mixture that is left out, so that it can be judged on what it never met.
         function: instead, a task of your own, "package.module:function"; see docs/tasks.md.
         misjudged: largest factor between the base learning rates of training tasks and sensible ones.
         curriculum: whether the policy learns to weigh buckets too; if not, all tasks keep their natural mixture.
@@ -27,7 +27,7 @@ class TaskSettings:
     """
 
     family: str = "quick"
-    without: tuple[str, ...] = ()
+    without: str = ""
     function: str = ""
     misjudged: float = 100.0
     curriculum: bool = True

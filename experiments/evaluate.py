@@ -138,6 +138,6 @@ def _policies(path: Path | None, suite: Suite) -> dict[str, Policy]:
         if not file.exists():
             raise FileNotFoundError(f"there is no {file}: train it by rlsched train --tasks.without {family}.")
         found[family] = Policy.load(file)
-        if family not in found[family].metadata.training.get("tasks", {}).get("without", ()):
+        if found[family].metadata.training.get("tasks", {}).get("without") != family:
             raise PolicyFormatError(f"{file} says that it was not trained without {family}.")
     return found

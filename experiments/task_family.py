@@ -32,24 +32,22 @@ def task_family(settings: TaskSettings) -> TaskFamily:
 
 
 def _without(family: TaskFamily, settings: TaskSettings) -> TaskFamily:
-    """`family` less those that are to be left out."""
+    """`family` less the one that is to be left out."""
     if not settings.without:
         return family
     members = family.families if isinstance(family, Mixture) else ()
-    found = {name: member for member in members for name, make in FAMILIES.items() if type(member) is make}
-    for name in settings.without:
-        if name not in found:
-            raise ArgumentError(
-                f"without must be among the families of {settings.family} ({', '.join(found) or 'none'}), "
-                f"got {name!r}."
-            )
+    names = {name: type(member) for member in members for name, make in FAMILIES.items() if type(member) is make}
+    if settings.without not in names:
+        raise ArgumentError(
+            f"without must be among the families of {settings.family} ({', '.join(names) or 'none'}), "
+            f"got {settings.without!r}."
+        )
+    assert isinstance(family, Mixture)
     kept = [
         (member, weight)
-        for member, weight in zip(members, getattr(family, "weights", ()), strict=True)
-        if not any(found[name] is member for name in settings.without)
+        for member, weight in zip(members, family.weights, strict=True)
+        if type(member) is not names[settings.without]
     ]
-    if not kept:
-        raise ArgumentError(f"without must leave a family of {settings.family}, leaves none.")
     return Mixture([member for member, _ in kept], [weight for _, weight in kept])
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from rlsched import Linear, Policy, RLScheduler
+from rlsched.agents import PPOSettings, RolloutPlan
 from rlsched.agents.presets import DEFAULT
 from rlsched.experiments.config_file import read_config
 from rlsched.experiments.default_policy import __main__ as regenerate
@@ -71,7 +72,9 @@ def test_a_training_says_whether_it_gave_the_shipped_policy(tmp_path, monkeypatc
     shipped = tmp_path / "default.safetensors"
     Policy.default().save(shipped)
     monkeypatch.setattr(regenerate, "SHIPPED", shipped)
-    monkeypatch.setattr(regenerate, "read_config", lambda *_: SMALL)
+    rollouts = RolloutPlan(units=1, slots=2, repeats=1)
+    brief = dataclasses.replace(SMALL, rollouts=rollouts, ppo=PPOSettings(iterations=1, minibatch=50))
+    monkeypatch.setattr(regenerate, "read_config", lambda *_: brief)
     assert regenerate.main(tmp_path / "run") == 1
     assert "is not the policy in" in capsys.readouterr().out
     assert digest(Policy.load(shipped)) == digest(Policy.default())

@@ -29,7 +29,7 @@ from rlsched.envs.tasks import (
 )
 from rlsched.envs.tasks import characters as characters_module
 
-DATA = sorted(set(FAMILIES) - {"broad", "quadratics", "quick", "short"})
+DATA = sorted(set(FAMILIES) - {"broad", "quadratics", "quick", "short", "wide"})
 LEAVES = [*DATA, "quadratics"]
 CLEAN = {
     "label_noise": 0.0, "noisy_validation": False, "imbalance": 1.0, "duplicates": 0.0, "domain_skew": 0.0,
@@ -84,7 +84,7 @@ def rows(batch):
 # --- What is drawn ---
 
 
-@pytest.mark.parametrize("name", [*LEAVES, "broad", "short"])
+@pytest.mark.parametrize("name", [*LEAVES, "broad", "short", "wide"])
 def test_settings_and_tasks_follow_the_seed_alone(name):
     family = family_of(name)
     family.build(configs(name)[0])  # the first use imports scikit-learn, which draws a random file name

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from rlsched._check import ArgumentError
-from rlsched.agents import Progress, TrainConfig
+from rlsched.agents import Progress, TaskSettings, TrainConfig
 from rlsched.agents.presets import DEFAULT, LR_ONLY, PRESETS, QUICK
 from rlsched.agents.rollouts.errors import WorkerError
 from rlsched.agents.training import train
+from rlsched.envs.tasks import Digits, Mixture
 from rlsched.experiments import train as train_module
 from rlsched.experiments.bar import TrainingBar, scores
 from rlsched.experiments.base_config import base_config
@@ -427,3 +428,18 @@ def _get(config, place: str):
 
 def _section(text: str, title: str) -> str:
     return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_a_family_can_be_left_out_of_a_mixture():
+    whole = task_family(TaskSettings(family="short"))
+    less = task_family(TaskSettings(family="short", without="digits"))
+    assert isinstance(whole, Mixture)
+    assert isinstance(less, Mixture)
+    assert [type(each) for each in less.families] == [
+        type(each) for each in whole.families if type(each) is not Digits
+    ]
+    kept = [weight for each, weight in zip(whole.families, whole.weights, strict=True) if type(each) is not Digits]
+    np.testing.assert_allclose(less.weights, np.array(kept) / sum(kept))
+    for family, without in (("short", "quick"), ("digits", "digits")):
+        with pytest.raises(ArgumentError, match=f"without must be among the families of {family}"):
+            task_family(TaskSettings(family=family, without=without))
