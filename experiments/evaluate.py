@@ -87,6 +87,8 @@ def main(
     results = Results.gather(tasks, about, {each.name: each.kind for each in [*comparators, best]}, runs)
     path = results.save(out)
     Console(width=120).print(table(results.rows, "all"))
+    if len(tasks.groups) == len(set(tasks.families)):
+        print("\nThe intervals mean nothing: there is a single group of each family. Give more --groups.")
     print(f"\nResults: {path}\nNext: rlsched report {out}")
 
 

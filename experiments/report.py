@@ -16,7 +16,9 @@ import tyro
 from rlsched import _check
 from rlsched._files import write_atomically
 from rlsched.experiments.evaluation import BEST_CURRICULUM, BEST_TUNED, Method, Results, Row, Run
+from rlsched.experiments.evaluation.figures import TIE
 from rlsched.experiments.evaluation.methods import log_ratios
+from rlsched.experiments.evaluation.results import FILE
 
 CASES = 3
 """Tasks of each sort that are drawn."""
@@ -50,6 +52,8 @@ def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:
     for name in ("matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
             raise _check.ArgumentError(f"a report needs {name}: pip install 'rlsched[evaluate]'.")
+    if folder.name == FILE:
+        folder = folder.parent
     results = Results.load(folder)
     pictures = draw(results, folder)
     page = write_atomically(folder / "report.html", render(results, pictures).encode())
@@ -99,7 +103,7 @@ def losses(results: Results, methods: dict[str, Method], count: int = 15) -> lis
     """The tasks on which the policy loses most, worst first."""
     name = [each for each in headline(methods) if methods[each].kind == "policy"][-1]
     ratios = log_ratios(methods[name], methods[BEST_TUNED]).mean(axis=1)
-    found = [int(task) for task in np.argsort(-ratios, kind="stable")[:count] if ratios[task] > 0]
+    found = [int(task) for task in np.argsort(-ratios, kind="stable")[:count] if ratios[task] > TIE]
     return [_case(results, methods, name, task, float(ratios[task])) for task in found]
 
 

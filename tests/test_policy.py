@@ -201,3 +201,8 @@ def test_mutated_files_are_refused_or_are_policies(tmp_path):
     assert all(counts["refused"] > 400 for counts in found.values())
     assert sum(counts["read"] for counts in found.values()) > 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024, "kilobytes"
+
+
+def test_a_policy_is_shown_in_a_line():
+    assert repr(random_policy(0)) == "Policy(1,098 parameters, trained on unknown tasks)"
+    assert repr(Policy.default()) == "Policy(11,298 parameters, trained on short)"

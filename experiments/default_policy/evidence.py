@@ -16,15 +16,12 @@ from typing import Any
 
 from rlsched._check import ArgumentError
 from rlsched._files import write_atomically
-from rlsched.experiments.evaluation import BEST_CURRICULUM, Results, Row
+from rlsched.experiments.evaluation import Results, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON = ROOT / "docs" / "evidence.json"
 DOCUMENTS = {"README.md": "short", "docs/policy.md": "long"}
-RIVALS = (
-    "rlsched, LR and curriculum, base x1", "rlsched, LR only, base x1", "linear", "cosine", "WSD", "Schedule-Free",
-    "Prodigy, cosine", "DoG",
-)  # fmt: skip
+KINDS = ("all", "noisy or mixed", "clean")
 
 
 def main(folders: Sequence[str]) -> int:
@@ -70,15 +67,19 @@ def filled(text: str, found: dict[str, Any], length: str) -> str:
 
 
 def short(table: Sequence[Row]) -> str:
-    """A few methods, on three kinds of tasks."""
+    """Every method, the best mean first, on three kinds of tasks; the policy from a sensible base alone."""
     found = {(row.method, row.tasks): row for row in table}
-    best = next(row.method for row in table if row.method.startswith("best single default"))
-    kinds = ("all", "noisy or mixed", "clean")
-    lines = [f"| method | runs per task | {' | '.join(kinds)} |", "|---|---|---|---|---|"]
-    for name in (*RIVALS, BEST_CURRICULUM, best):
-        if (name, "all") in found:
-            cells = [_cell(found[name, kind]) if (name, kind) in found else "" for kind in kinds]
-            lines.append(f"| {name} | {found[name, 'all'].runs} | {' | '.join(cells)} |")
+    heads = ["method", "runs", "win / tie / loss", "95 % interval", *KINDS]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    everywhere = [row for row in table if row.tasks == "all"]
+    for row in sorted(everywhere, key=lambda row: row.log_ratio.value):
+        if row.kind == "policy" and not row.method.endswith("base x1"):
+            continue
+        name = f"**{row.method}**" if row.kind == "policy" else row.method
+        shares = " / ".join(f"{100 * share:.0f}" for share in (row.win, row.tie, 1.0 - row.win - row.tie))
+        interval = f"{row.log_ratio.low:+.2f} to {row.log_ratio.high:+.2f}"
+        cells = [_cell(found[row.method, kind]) if (row.method, kind) in found else "" for kind in KINDS]
+        lines.append(f"| {' | '.join([name, str(row.runs), f'{shares} %', interval, *cells])} |")
     return "\n".join(lines)
 
 

@@ -68,6 +68,11 @@ class Policy:
         """Weights and biases, the normaliser not counted."""
         return sum(t.size for name, t in self.tensors.items() if not name.startswith("normalizer."))
 
+    def __repr__(self) -> str:
+        tasks = self.metadata.training.get("tasks")
+        family = tasks.get("family") if isinstance(tasks, dict) else None
+        return f"Policy({self.num_parameters:,} parameters, trained on {family or 'unknown tasks'})"
+
     def act(self, observation: Array) -> Array:
         """The deterministic action (R, 1 + K) in [-1, 1] for observations (R, F + K * B), K >= 1."""
         observation = np.asarray(observation, dtype=np.float32)
