@@ -25,6 +25,7 @@ from rlsched.experiments.evaluation import (
     schedules,
 )
 from rlsched.experiments.evaluation.suites import Group
+from rlsched.experiments.plots import evaluation as pictures
 from rlsched.experiments.report import losses, render
 from rlsched.policy import Policy, PolicyMetadata
 from tests.families import TINY
@@ -299,6 +300,21 @@ def test_a_folder_holds_the_results_of_one_suite(results, tmp_path):
     found.save(folder)
     with pytest.raises(ArgumentError, match="has those of 'tiny': give another"):
         dataclasses.replace(found, suite="other").save(folder)
+
+
+def test_the_picture_of_speed_ups_leaves_out_what_the_tables_do(results, tmp_path, monkeypatch):
+    found, _ = results
+    methods, shown = found.methods(), {}
+    monkeypatch.setattr(pictures, "_plot_shares", lambda values, *_: shown.update(values))
+    # On the first task tuned linear decay learned nothing: no way to its loss can be compared.
+    reports = {
+        key: dataclasses.replace(run, validation=0.1 if key[0] == 0 else -1.0, curve=[-1.0] * len(run.curve))
+        for key, run in methods["linear"].reports.items()
+    }
+    methods["linear"] = dataclasses.replace(methods["linear"], reports=reports)
+    pictures.plot_speed_ups(methods, ["linear"], tmp_path / "x.png")
+    assert len(shown["linear"]) == len(reports) * 3 // 4
+    assert (shown["linear"] <= 1.0).all(), "tuned linear decay gets to its own loss"
 
 
 def test_losses_are_listed_from_the_worst(results):

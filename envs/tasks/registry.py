@@ -62,17 +62,7 @@ def short(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 
     What the default preset trains on: a search or a rollout takes seconds, where `broad` can take minutes.
     """
-    families = [
-        family(
-            num_buckets=num_buckets,
-            misjudged=misjudged,
-            min_steps=60,
-            max_steps=120 if family is Characters else 300,
-            max_batch=64,
-        )
-        for family in _BROAD
-    ]
-    return Mixture(families, list(_BROAD.values()))
+    return _cut(_BROAD, (300, 64), (120, 64), num_buckets=num_buckets, misjudged=misjudged)
 
 
 def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
@@ -81,18 +71,18 @@ def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     What policies are evaluated on, see `rlsched evaluate`; a part of it is longer than what the preset default
     trains on.
     """
-    families = [
-        family(
-            num_buckets=num_buckets,
-            misjudged=misjudged,
-            min_steps=60,
-            max_steps=200 if family is Characters else 600,
-            max_batch=32 if family is Characters else 64,
-            steered=0.4,
-        )
-        for family in _WIDE
-    ]
-    return Mixture(families, list(_WIDE.values()))
+    return _cut(_WIDE, (600, 64), (200, 32), num_buckets=num_buckets, misjudged=misjudged, steered=0.4)
+
+
+def _cut(
+    weights: dict[type[Any], float], most: tuple[int, int], most_of_sequences: tuple[int, int], **options: Any
+) -> Mixture:
+    """Families by their weights, in runs of at least 60 steps, with the most steps and the largest batch given."""
+    families = []
+    for family in weights:
+        max_steps, max_batch = most_of_sequences if family is Characters else most
+        families.append(family(min_steps=60, max_steps=max_steps, max_batch=max_batch, **options))
+    return Mixture(families, list(weights.values()))
 
 
 def quick(num_buckets: int = 4, misjudged: float = 100.0) -> Digits:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rlsched.contract import Array
-from rlsched.experiments.evaluation import BEST_CURRICULUM, BEST_DEFAULT, BEST_TUNED, Method, Row, Run
+from rlsched.experiments.evaluation import BEST_TUNED, Method, Row, Run
 from rlsched.experiments.evaluation.figures import speed_ups
 from rlsched.experiments.evaluation.methods import log_ratios
 from rlsched.experiments.plots.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, bucket_label, save, shades, tidy
@@ -53,43 +53,52 @@ def plot_ranking(rows: Sequence[Row], path: Path) -> Path:
 
 def plot_profiles(methods: dict[str, Method], names: Sequence[str], path: Path) -> Path:
     """Performance profile (Dolan and More 2002): the share of tasks within each factor of the best tuned."""
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
-    grid = np.linspace(-LIMIT, LIMIT, 401)
-    for name, colour, line in _lines(names):
-        values = log_ratios(methods[name], methods[BEST_TUNED]).mean(axis=1)
-        values = values[np.isfinite(values)]
-        axis.plot(grid, [(values <= limit).mean() for limit in grid], color=colour, linestyle=line, label=name)
-    axis.axvline(0.0, color="black", linewidth=0.8, linestyle=":")
-    axis.set_xlabel(f"ln(test loss / that of the {BEST_TUNED})")
-    axis.set_ylabel("share of tasks at or below")
-    axis.set_ylim(0.0, 1.0)
-    axis.set_title(
-        "Higher is better; at 0 each curve says how often a method is no worse", loc="left", fontsize=11
+    ratios = {name: log_ratios(methods[name], methods[BEST_TUNED]).mean(axis=1) for name in names}
+    return _plot_shares(
+        {name: values[np.isfinite(values)] for name, values in ratios.items()},
+        np.linspace(-LIMIT, LIMIT, 401),
+        f"ln(test loss / that of the {BEST_TUNED})",
+        "share of tasks at or below",
+        "Higher is better; at 0 each curve says how often a method is no worse",
+        path,
     )
-    tidy(axis)
-    axis.legend(frameon=False, fontsize=9)
-    return save(figure, path)
 
 
 def plot_speed_ups(methods: dict[str, Method], names: Sequence[str], path: Path) -> Path:
-    """Share of runs that reached tuned linear decay's final validation loss in a share of its steps."""
+    """Share of runs that reached tuned linear decay's final validation loss in a share of its steps.
+
+    Runs that `speed_ups` does not compare are left out, as they are in the tables.
+    """
+    shares = {}
+    for name in names:
+        which = np.flatnonzero(np.isfinite(methods[name].test).all(axis=1))
+        gains = speed_ups(methods[name], methods["linear"], which)
+        gains = gains[np.isfinite(gains)]
+        shares[name] = np.where(gains > 0, 1.0 / np.maximum(gains, 1e-9), np.inf)
+    return _plot_shares(
+        shares,
+        np.linspace(0.0, 1.0, 201),
+        "share of the run's steps",
+        "share of runs that are there",
+        "Steps to the final validation loss of tuned linear decay; higher is better",
+        path,
+    )
+
+
+def _plot_shares(values: dict[str, Array], grid: Array, x: str, y: str, title: str, path: Path) -> Path:
+    """For each name, the share of its values that are at most each of `grid`."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
-    grid = np.linspace(0.0, 1.0, 201)
-    for name, colour, line in _lines(names):
-        method = methods[name]
-        gains = speed_ups(method, methods["linear"], np.flatnonzero(np.isfinite(method.test).all(axis=1))).ravel()
-        steps = np.where(gains > 0, 1.0 / np.maximum(gains, 1e-9), np.inf)
-        axis.plot(grid, [(steps <= limit).mean() for limit in grid], color=colour, linestyle=line, label=name)
-    axis.set_xlabel("share of the run's steps")
-    axis.set_ylabel("share of runs that are there")
+    for name, colour, line in _lines(list(values)):
+        shares = [(values[name] <= limit).mean() if values[name].size else 0.0 for limit in grid]
+        axis.plot(grid, shares, color=colour, linestyle=line, label=name)
+    if grid[0] < 0.0:
+        axis.axvline(0.0, color="black", linewidth=0.8, linestyle=":")
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
     axis.set_ylim(0.0, 1.0)
-    axis.set_title(
-        "Steps to the final validation loss of tuned linear decay; higher is better", loc="left", fontsize=11
-    )
+    axis.set_title(title, loc="left", fontsize=11)
     tidy(axis)
     axis.legend(frameon=False, fontsize=9)
     return save(figure, path)
@@ -140,6 +149,3 @@ def _lines(names: Sequence[str]) -> list[tuple[str, str, str]]:
     return [
         (name, next(mine), "-") if name.startswith("rlsched") else (name, next(colours), "--") for name in names
     ]
-
-
-__all__ = ["BEST_CURRICULUM", "BEST_DEFAULT", "plot_cases", "plot_profiles", "plot_ranking", "plot_speed_ups"]
