@@ -29,7 +29,7 @@ from rlsched.envs.tasks import (
 )
 from rlsched.envs.tasks import characters as characters_module
 
-DATA = sorted(set(FAMILIES) - {"broad", "quadratics", "quick", "short", "wide"})
+DATA = sorted(set(FAMILIES) - {"broad", "quadratics", "quick", "short", "wide", "practice"})
 LEAVES = [*DATA, "quadratics"]
 CLEAN = {
     "label_noise": 0.0, "noisy_validation": False, "imbalance": 1.0, "duplicates": 0.0, "domain_skew": 0.0,
@@ -84,7 +84,16 @@ def rows(batch):
 # --- What is drawn ---
 
 
-@pytest.mark.parametrize("name", [*LEAVES, "broad", "short", "wide"])
+def test_longer_runs_have_more_examples_where_there_are_more():
+    family = Teacher(most_epochs=5.0, max_steps=600)
+    drawn = [family.sample(np.random.default_rng(seed)) for seed in range(40)]
+    epochs = [config.num_steps * config.batch_size / config.num_examples for config in drawn]
+    assert max(epochs) <= 5.0 < max(c.num_steps * c.batch_size for c in drawn) / 1000
+    longest = max((c for c in drawn if c.imbalance == 1.0), key=lambda config: config.num_examples)
+    assert len(family.build(longest).train) == longest.num_examples > 1000, "its pool of examples grew too"
+
+
+@pytest.mark.parametrize("name", [*LEAVES, "broad", "short", "wide", "practice"])
 def test_settings_and_tasks_follow_the_seed_alone(name):
     family = family_of(name)
     family.build(configs(name)[0])  # the first use imports scikit-learn, which draws a random file name

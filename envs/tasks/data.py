@@ -76,6 +76,8 @@ class DataFamily(TaskFamily):
         min_batch: smallest batch; batch sizes are powers of two.
         max_batch: largest batch.
         steered: share of the tasks that have a curriculum, in [0, 1].
+        most_epochs: passes over the training examples at most: longer runs are given more examples, as far as
+            the family has them. Without it 80 to 1,000 examples serve runs of any length.
     """
 
     num_buckets: int = 4
@@ -85,6 +87,7 @@ class DataFamily(TaskFamily):
     min_batch: int = 8
     max_batch: int = 256
     steered: float = 0.75
+    most_epochs: float = math.inf
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
     """Learning rates about right for the family; base learning rates are misjudged around them."""
@@ -97,6 +100,8 @@ class DataFamily(TaskFamily):
         _check.integer("min_batch", self.min_batch, 1)
         _check.integer("max_batch", self.max_batch, self.min_batch)
         _check.real("steered", self.steered, 0.0, 1.0)
+        if not self.most_epochs >= 1.0:
+            raise ValueError(f"most_epochs must be at least 1, got {self.most_epochs}.")
         if not self._batches():
             raise ValueError(
                 f"min_batch to max_batch must hold a power of two, got {self.min_batch} to {self.max_batch}."
@@ -104,6 +109,10 @@ class DataFamily(TaskFamily):
 
     def _batches(self) -> list[int]:
         return [2**power for power in range(20) if self.min_batch <= 2**power <= self.max_batch]
+
+    def _fewest_examples(self, num_steps: int, batch_size: int) -> int:
+        """How many examples a run has to have for no more than `most_epochs`."""
+        return math.ceil(num_steps * batch_size / self.most_epochs)
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
         """See `TaskFamily`; the base learning rate stays as misjudged as it was drawn."""
@@ -126,11 +135,14 @@ class DataFamily(TaskFamily):
             bucket_by = "online"
         elif domains and rng.random() < 0.5:
             bucket_by = "domain"
+        data_seed = int(rng.integers(2**31))
+        num_decisions = int(rng.choice([n for n in DECISIONS if n < num_steps]))
+        batch_size = int(rng.choice(self._batches()))
         return {
-            "data_seed": int(rng.integers(2**31)),
+            "data_seed": data_seed,
             "num_steps": num_steps,
-            "num_decisions": int(rng.choice([n for n in DECISIONS if n < num_steps])),
-            "batch_size": int(rng.choice(self._batches())),
+            "num_decisions": num_decisions,
+            "batch_size": batch_size,
             "optimizer": optimizer,
             "base_lr": self.reference_lr[optimizer] * 10 ** rng.uniform(-decades, decades),
             "curriculum": bool(rng.random() < self.steered),
@@ -141,7 +153,7 @@ class DataFamily(TaskFamily):
             "probed": bool(rng.random() < 0.25),
             # A reference training costs as much as fifty builds without.
             "scorer": str(rng.choice(SCORERS, p=[0.985, 0.005, 0.005, 0.005])),
-            "num_examples": round(log_uniform(rng, 80, 1000)),
+            "num_examples": max(round(log_uniform(rng, 80, 1000)), self._fewest_examples(num_steps, batch_size)),
             "label_noise": float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0.0,
             "noisy_validation": bool(rng.random() < 0.25),
             "imbalance": log_uniform(rng, 0.1, 1.0) if rng.random() < 1 / 3 else 1.0,

@@ -51,6 +51,9 @@ _WIDE: dict[type[Any], float] = {
 }
 
 
+_PRACTICE: dict[type[Any], float] = _BROAD | {Tabular: 5.0, Characters: 1.5, Parity: 0.5, Modular: 0.5}
+
+
 def broad(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """Every family but the quadratics, cheap and varied ones more often. See `DataFamily` for the arguments."""
     families = [family(num_buckets=num_buckets, misjudged=misjudged) for family in _BROAD]
@@ -72,6 +75,15 @@ def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     trains on.
     """
     return _cut(_WIDE, (600, 64), (200, 32), num_buckets=num_buckets, misjudged=misjudged, steered=0.4)
+
+
+def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
+    """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and at most 20 epochs.
+
+    What the shipped policy is trained on. Longer runs have more data, where there are more; otherwise most of them
+    would overfit, and a policy would learn that a lower learning rate is the safe one.
+    """
+    return _cut(_PRACTICE, (600, 64), (250, 32), num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0)
 
 
 def _cut(
@@ -104,6 +116,7 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "broad": broad,
     "short": short,
     "wide": wide,
+    "practice": practice,
     "quick": quick,
 }
 """What makes each family; all take `num_buckets` and `misjudged`."""

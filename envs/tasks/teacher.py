@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -69,11 +70,14 @@ class Teacher(DataFamily):
     def sample(self, rng: np.random.Generator) -> TeacherConfig:
         """Settings of one task."""
         teacher = sample_perceptron(rng)
+        common = self.common(rng)
+        fewest = self._fewest_examples(common["num_steps"], common["batch_size"])
         return TeacherConfig(
-            **self.common(rng),
+            **common,
             **sample_perceptron(rng),
             init_scale=log_uniform(rng, 0.5, 2.0),
-            pool_size=round(log_uniform(rng, 600, 2500)),
+            # Three fifths are trained on.
+            pool_size=max(round(log_uniform(rng, 600, 2500)), math.ceil(fewest / 0.6)),
             num_features=round(log_uniform(rng, 4, 64)),
             regression=bool(rng.random() < 0.5),
             num_classes=int(rng.integers(2, 11)),
