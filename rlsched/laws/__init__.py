@@ -1,0 +1,1 @@
+"""Schedules from laws: fitted to recorded runs, or computed from them."""
