@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -13,12 +14,12 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from rlsched.collate import collate
-from rlsched.contract import TELEMETRY, Array, RunSpec, Window
+from rlsched.contract import RUN_TELEMETRY, Array, RunSpec, Window
 from rlsched.envs.data_order import DataOrder
 from rlsched.envs.tasks.task import Task
 from rlsched.monitor import Monitor
 from rlsched.randomness import Randomness
-from rlsched.rates import is_adaptive
+from rlsched.rates import is_adaptive, scaled
 
 MEASURED_ELEMENTS = 2**18
 """Of larger models, a part is measured; engines that measure all of a model take none of these."""
@@ -29,15 +30,16 @@ class TorchRun:
 
     Args:
         task: what to train.
-        reads: telemetry to measure.
-
+        reads: telemetry to measure; by default all but that of single parameter groups, which takes more time.
+        group_rates: whether the caller passes `Decision.group_scale` on to `advance`. Controllers that scale
+            parameter groups one by one are refused otherwise.
     """
 
     spec: RunSpec
 
-    def __init__(self, task: Task, reads: frozenset[str] = TELEMETRY) -> None:
+    def __init__(self, task: Task, reads: frozenset[str] = RUN_TELEMETRY, *, group_rates: bool = False) -> None:
         self.task = task
-        self._reads = reads
+        self._reads, self._group_rates = reads, group_rates
 
     def reset(self, seed: int) -> None:
         """Start afresh: model, optimizer and data order follow from `seed` alone."""
@@ -51,12 +53,20 @@ class TorchRun:
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._monitor = Monitor(self.optimizer, self._reads, MEASURED_ELEMENTS)
         self._step, self._decision = 0, 0
-        self.spec = run_spec(self.task, self.optimizer)
+        self.spec = dataclasses.replace(
+            run_spec(self.task, self.optimizer), group_rates=np.array([self._group_rates])
+        )
 
-    def advance(self, n_steps: int, lr_scale: Array, bucket_weights: Array) -> Window:
-        """Train for `n_steps` steps; see `InnerRun.advance`."""
+    def advance(
+        self, n_steps: int, lr_scale: Array, bucket_weights: Array, group_scale: Array | None = None
+    ) -> Window:
+        """Train for `n_steps` steps; see `InnerRun.advance`.
+
+        Here each parameter group may have a scale of its own: `group_scale` (G,), None for 1 everywhere.
+        """
         self._monitor.begin(self._step, n_steps, self.spec.num_buckets)
         self._seen: list[tuple[Array, Array]] = []
+        self._group_scale = group_scale
         self.model.train()
         with self._randomness():
             for offset in range(n_steps):
@@ -74,8 +84,9 @@ class TorchRun:
 
     def _train_step(self, lr_scale: float, bucket_weights: Array) -> bool:
         """One optimizer step; whether its loss was finite."""
-        for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
-            group["lr"] = base * lr_scale
+        rates = scaled(self._base_lrs, lr_scale, self._group_scale)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         (indices,), (ids,) = self._order.draws.draw(bucket_weights)
         losses = self.task.loss(self.model, collate(self._data(), indices))
         self.optimizer.zero_grad()

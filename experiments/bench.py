@@ -17,7 +17,7 @@ from rlsched import _check
 from rlsched._files import write_atomically
 from rlsched.benchmarks.rows import Row
 
-TABLES = ("population", "environment", "memory", "overhead", "rollouts")
+TABLES = ("population", "environment", "memory", "overhead", "controllers", "rollouts")
 
 
 def main(
@@ -26,7 +26,7 @@ def main(
     """Measure how fast and how small things are, as ratios taken in one run; one thread.
 
     Args:
-        only: tables to measure, of population, environment, memory, overhead and rollouts (with Ray).
+        only: tables to measure, of population, environment, memory, overhead, controllers and rollouts (with Ray).
         json_file: also write the rows there: a list of name, value, unit, baseline, ratio.
     """
     for name in only:

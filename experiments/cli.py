@@ -16,6 +16,8 @@ COMMANDS = {
     "report": "draw an evaluation, as one HTML page and pictures",
     "ablate": "train without one part of the recipe at a time, and compare",
     "importance": "say how much worse a policy is without some of its observations",
+    "controllers": "list the methods of the field that set a learning rate or a curriculum",
+    "compare": "run some of them side by side on one task",
     "tasks": "list the families of training tasks and their ranges",
     "inspect": "show what a policy file says of its policy",
     "plot": "draw what a policy did in a run of yours",

@@ -25,6 +25,7 @@ from rlsched.experiments.evaluation import (
     check_free,
     default,
     digest,
+    field_methods,
     fixed_curricula,
     library_methods,
     make_suite,
@@ -46,6 +47,7 @@ def main(
     reports: int = 2,
     curricula: bool = True,
     other_libraries: bool = True,
+    methods: str = "",
     workers: int = 0,
     ray_address: str | None = None,
 ) -> None:
@@ -65,6 +67,8 @@ def main(
         reports: seeds that every result is reported on; the learning rate is tuned on another one.
         curricula: compare with fixed curricula too.
         other_libraries: compare with the methods of other libraries too.
+        methods: of `rlsched controllers`, compare with these too, separated by commas; "controllers" and "drivers"
+            stand for all of a kind.
         workers: processes that train tasks, by Ray; 0 for this process alone.
         ray_address: of the cluster, see `rlsched train --help`.
     """
@@ -76,6 +80,7 @@ def main(
     comparators = [*schedules(), *policies(buckets)]
     comparators += fixed_curricula(buckets) if curricula else []
     comparators += library_methods() if other_libraries else []
+    comparators += field_methods(methods)
     backend = choose_backend(workers, ray_address, deadline=DEADLINE)
     runs = _run(Evaluation(tasks, comparators, found, reports, out / "runs"), backend)
     best = default(*best_default(runs))
@@ -116,7 +121,7 @@ def table(rows: list[Row], tasks: str) -> Table:
             continue
         name = f"[bold]{row.method}[/]" if row.kind == "policy" else row.method
         shown.add_row(
-            name, str(row.runs), f"{row.log_ratio.value:+.3f}",
+            name, f"{row.runs:.3g}", f"{row.log_ratio.value:+.3f}",
             f"{row.log_ratio.low:+.3f} to {row.log_ratio.high:+.3f}",
             f"{row.interquartile.value:+.3f}", f"{row.win:.0%}", f"{row.tie:.0%}",
             "" if row.speed_up is None else f"{row.speed_up:.2f}", f"{row.worst:+.2f}",

@@ -24,8 +24,14 @@ Array = npt.NDArray[Any]
 State = dict[str, Any]
 """A controller's state: a (possibly nested) dict of arrays whose leading axis is R."""
 
-TELEMETRY = frozenset({"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"})
-"""What a controller may declare in `reads`: the measured fields of `Window`."""
+RUN_TELEMETRY = frozenset(
+    {"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"}
+)
+"""Measured fields of `Window` that every host can provide."""
+GROUP_TELEMETRY = frozenset({"group_alpha", "group_rotation"})
+"""Those that are measured of each parameter group, by hosts with `RunSpec.group_rates`."""
+TELEMETRY = RUN_TELEMETRY | GROUP_TELEMETRY
+"""What a controller may declare in `reads`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,8 @@ class RunSpec:
         bucket_shares: (R, K) share of each data bucket in the data; rows sum to 1.
         bucket_difficulty: (R, K) rank of each bucket's difficulty in [0, 1], 0.5 where there is no order.
         curriculum: (R,) whether the run draws its batches by bucket weights.
+        group_rates: (R,) whether parameter groups are measured, and scaled by decisions, one by one. Hosts that
+            cannot do it leave it at False, and controllers that need it are refused.
     """
 
     num_steps: Array
@@ -52,6 +60,10 @@ class RunSpec:
     bucket_shares: Array
     bucket_difficulty: Array
     curriculum: Array
+    group_rates: Array = dataclasses.field(default_factory=lambda: np.zeros(1, dtype=bool))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group_rates", np.broadcast_to(self.group_rates, self.num_steps.shape))
 
     @classmethod
     def single(
@@ -65,6 +77,7 @@ class RunSpec:
         bucket_shares: npt.ArrayLike = (1.0,),
         bucket_difficulty: npt.ArrayLike | None = None,
         curriculum: bool | None = None,
+        group_rates: bool = False,
     ) -> RunSpec:
         """The spec of one run (R = 1), validated.
 
@@ -77,6 +90,7 @@ class RunSpec:
             bucket_shares: (K,) positive, normalised here.
             bucket_difficulty: (K,) ranks in [0, 1], or None if the buckets have no order.
             curriculum: whether bucket weights can be set; by default if there are at least two buckets.
+            group_rates: whether the host measures and scales parameter groups one by one.
 
         Raises:
             TypeError, ValueError: naming the argument, its range and the value.
@@ -107,6 +121,7 @@ class RunSpec:
             bucket_shares=(shares / shares.sum())[None],
             bucket_difficulty=difficulty[None],
             curriculum=np.array([shares.size > 1 if curriculum is None else bool(curriculum)]),
+            group_rates=np.array([bool(group_rates)]),
         )
 
     @classmethod
@@ -139,6 +154,19 @@ class RunSpec:
     def num_buckets(self) -> int:
         """K."""
         return int(self.bucket_shares.shape[1])
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        return int(self.base_lr.shape[1])
+
+    def require_group_rates(self, name: str) -> None:
+        """ValueError, for `name`, if a run of these has one learning rate for all of its parameter groups."""
+        if not self.group_rates.all():
+            raise ValueError(
+                f"{name} needs a host that measures and scales each parameter group by itself, and this one does "
+                "not: use it in an RLScheduler, or in TorchRun(task, controller.reads, group_rates=True)."
+            )
 
     @property
     def num_decisions(self) -> Array:
@@ -178,6 +206,11 @@ class Window:
         validation_loss: (R,) the latest validation loss reported in the window.
         nonfinite: (R,) steps of the window whose loss was not finite.
         alarm: (R,) whether the host ended the window early because a loss was not finite or had exploded.
+        group_alpha: (R, G) exponent of the power law that the weight spectra of each parameter group follow, the
+            mean over its matrices (`telemetry.hill_exponent`); NaN for a group without. None if the host was not
+            asked for it.
+        group_rotation: (R, G) cosine distance, in [0, 2], between the matrices of each group before and after an
+            update, the mean over the sampled steps; otherwise as `group_alpha`.
     """
 
     spec: RunSpec
@@ -194,6 +227,8 @@ class Window:
     validation_loss: Array
     nonfinite: Array
     alarm: Array
+    group_alpha: Array | None = None
+    group_rotation: Array | None = None
 
     @classmethod
     def opening(cls, spec: RunSpec) -> Window:
@@ -237,11 +272,19 @@ class Decision:
             W is at least the longest window, and entries beyond a run's own window are not used.
         bucket_weights: (R, K) probability of drawing from each bucket.
         notes: kind and message of what the user of a single run should know about this decision.
+        group_scale: (R, G) further multiplier of each parameter group's base learning rate throughout the window,
+            which is then `base_lr * lr_scale * group_scale`; None for 1 everywhere.
     """
 
     lr_scale: Array
     bucket_weights: Array
     notes: tuple[tuple[str, str], ...] = ()
+    group_scale: Array | None = None
+
+    def scale_groups(self, factor: Array) -> Decision:
+        """This decision with the learning rate of each group times `factor` (R, G)."""
+        scale = factor if self.group_scale is None else self.group_scale * factor
+        return dataclasses.replace(self, group_scale=scale)
 
     def check(self, window: Window) -> Decision:
         """This decision if it fits `window`; a ValueError that says what is wrong otherwise.
@@ -264,6 +307,8 @@ class Decision:
         weights = self.bucket_weights
         if not (weights >= 0).all() or not np.allclose(weights.sum(axis=1), 1.0, atol=1e-6):
             raise ValueError(f"Decision.bucket_weights must be probabilities that sum to 1, got {weights}.")
+        if self.group_scale is not None:
+            _check_groups(self.group_scale, window.spec)
         return self
 
 
@@ -286,6 +331,26 @@ class Controller(Protocol):
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
         """The decision for the coming window, given what happened in the last one."""
         ...
+
+
+def _check_groups(scale: Array, spec: RunSpec) -> None:
+    spec.require_group_rates("Decision.group_scale")
+    expected = spec.base_lr.shape
+    if scale.shape != expected:
+        raise ValueError(
+            f"Decision.group_scale must have shape {expected}, got {scale.shape}: "
+            "one multiplier for each parameter group, or None for 1 everywhere."
+        )
+    if not np.isfinite(scale).all() or (scale < 0).any():
+        raise ValueError(f"Decision.group_scale must be finite and >= 0 everywhere, got {scale}.")
+
+
+def fit_groups(scale: Array, num_groups: int) -> Array:
+    """(R, num_groups) `scale`, with 1 for parameter groups that joined the run since."""
+    if scale.shape[1] == num_groups:
+        return scale
+    joined = np.ones((scale.shape[0], max(0, num_groups - scale.shape[1])))
+    return np.concatenate([scale[:, :num_groups], joined], axis=1)
 
 
 def check_controller(name: str, controller: Any) -> None:

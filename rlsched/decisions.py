@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from rlsched.contract import TELEMETRY, Array, Controller, Decision, RunSpec, State, Window, check_controller
+from rlsched.contract import (
+    TELEMETRY,
+    Array,
+    Controller,
+    Decision,
+    RunSpec,
+    State,
+    Window,
+    check_controller,
+    fit_groups,
+)
 from rlsched.controllers import PolicyController
 from rlsched.policy import Policy
 
@@ -33,6 +43,7 @@ class Decisions:
         self._state: State = {}
         self._lr_scale: Array = np.ones((1, 1))
         self._bucket_weights: Array = np.ones((1, 1))
+        self._group_scale: Array | None = None
         self._rows: list[dict[str, Any]] = []
 
     def begin(self, spec: RunSpec, base_lrs: Sequence[float]) -> None:
@@ -47,14 +58,17 @@ class Decisions:
         self._state, decision = self._controller.decide(self._state, window)
         decision.check(window)
         self._lr_scale, self._bucket_weights = decision.lr_scale, decision.bucket_weights
+        self._group_scale = decision.group_scale
         self.window_start = int(window.step[0])
         self.window_end = self.window_start + int(window.steps_ahead[0])
         scale = self.lr_scale(self.window_start)
+        groups = fit_groups(np.ones((1, 1)) if self._group_scale is None else self._group_scale, len(base_lrs))[0]
         self._rows.append(
             {
                 "step": self.window_start,
                 "lr_scale": scale,
-                "lr": np.array([lr * scale for lr in base_lrs]),
+                "lr": np.array([lr * scale for lr in base_lrs]) * groups,
+                "group_scale": groups,
                 "bucket_weights": self.bucket_weights,
                 "loss": float(window.loss[0]),
                 "validation_loss": float(window.validation_loss[0]),
@@ -75,6 +89,11 @@ class Decisions:
         return float(self._lr_scale[0, min(step - self.window_start, self._lr_scale.shape[1] - 1)])
 
     @property
+    def group_scale(self) -> Array | None:
+        """(G,) multiplier of each parameter group's learning rate now; for groups that joined since it is 1."""
+        return None if self._group_scale is None else self._group_scale[0]
+
+    @property
     def losses(self) -> list[float]:
         """Mean loss of the window before each decision, NaN where unknown."""
         return [row["loss"] for row in self._rows]
@@ -92,7 +111,7 @@ class Decisions:
     def history(self) -> dict[str, Array]:
         """One row for each of n decisions; see `RLScheduler.history`."""
         groups = len(self._rows[-1]["lr"])
-        rows = [row | {"lr": _pad(row["lr"], groups)} for row in self._rows]
+        rows = [row | {name: _pad(row[name], groups) for name in ("lr", "group_scale")} for row in self._rows]
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def state_dict(self) -> State:
@@ -103,6 +122,7 @@ class Decisions:
             "window_end": self.window_end,
             "lr_scale": self._lr_scale.copy(),
             "bucket_weights": self._bucket_weights.copy(),
+            "group_scale": None if self._group_scale is None else self._group_scale.copy(),
             "controller": self._state,
             "history": self.history(),
         }
@@ -123,6 +143,7 @@ class Decisions:
         self.index = state["decision"]
         self.window_start, self.window_end = state["window_start"], state["window_end"]
         self._lr_scale, self._bucket_weights = state["lr_scale"], state["bucket_weights"]
+        self._group_scale = state["group_scale"]
         self._state = state["controller"]
         columns = state["history"]
         self._rows = [{name: rows[i] for name, rows in columns.items()} for i in range(len(columns["step"]))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakMethod
 
@@ -13,10 +13,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from rlsched.contract import Array, RunSpec, Window
-from rlsched.telemetry import is_sampled, summarise
+from rlsched.telemetry import hill_exponent, is_sampled, summarise
 
 SNAPSHOT_ELEMENTS = 2**16
 """In a user's run, gradient statistics of larger models are taken on an even subsample of about this size."""
+
+GROUP_ELEMENTS = 2**12
+"""Elements of a parameter group that its rotation is measured on at least, however many groups there are."""
 
 _GRADIENT = frozenset({"grad_norm", "update_ratio", "grad_agreement"})
 
@@ -27,6 +30,10 @@ class Monitor:
     The environment's inner run and the scheduler of a user's run both measure with this class. Gradients and
     updates are read inside `optimizer.step()`, on sampled steps only, so it does not matter when gradients
     are zeroed; the cost is bounded whatever the size of the model.
+
+    So is that of the rotation of parameter groups, on the same steps. The exponents of their weight spectra are
+    another matter: once per window, all singular values of every matrix of the optimizer, in the order of m^2 n
+    operations for one of m x n (m <= n); 768 x 768 takes 0.06 s on a core.
 
     Args:
         optimizer: whose steps are watched.
@@ -40,7 +47,9 @@ class Monitor:
         self._last_gradient: Tensor | None = None
         self._last_gradient_step = -1
         self._step = 0
-        if reads & _GRADIENT:
+        self._group_before: list[Tensor | None] | None = None
+        self._reads = reads
+        if reads & (_GRADIENT | {"group_rotation"}):
             # Weak, so that the optimizer does not keep the monitors of schedulers that were dropped.
             before, after = WeakMethod(self._before_step), WeakMethod(self._after_step)
             optimizer.register_step_pre_hook(lambda *_: _call(before))
@@ -58,6 +67,7 @@ class Monitor:
         self._bucket_count = np.zeros(num_buckets)
         self._reported = np.full(num_buckets, np.nan)
         self._validation = math.nan
+        self._rotations: dict[int, list[float]] = {}
 
     def record(self, losses: Array | None, bucket_ids: Array | None = None) -> None:
         """The end of a step: its per-example losses (n,), or one mean loss (1,), or None.
@@ -102,6 +112,7 @@ class Monitor:
                 gradients[:, 0, offset] = values
         seen = self._bucket_count > 0
         means = np.where(seen, self._bucket_sum / np.maximum(self._bucket_count, 1.0), np.nan)
+        reads, groups = self._reads, spec.num_groups
         return summarise(
             spec,
             np.array([self._step]),
@@ -112,6 +123,8 @@ class Monitor:
             grad_agreements=gradients[2],
             bucket_loss=np.where(np.isnan(self._reported), means, self._reported)[None],
             validation_loss=np.array([self._validation]),
+            group_alpha=self._group_exponents(groups) if "group_alpha" in reads else None,
+            group_rotations=self._group_rotations(groups, width) if "group_rotation" in reads else None,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,6 +141,7 @@ class Monitor:
             "validation": self._validation,
             "last_gradient": None if self._last_gradient is None else self._last_gradient.clone(),
             "last_gradient_step": self._last_gradient_step,
+            "rotations": {offset: list(values) for offset, values in self._rotations.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,19 +157,52 @@ class Monitor:
         gradient = state["last_gradient"]
         self._last_gradient = None if gradient is None else gradient.clone()
         self._last_gradient_step = int(state["last_gradient_step"])
+        self._rotations = {int(k): list(v) for k, v in state["rotations"].items()}
+
+    def _group_exponents(self, num_groups: int) -> Array:
+        """(1, G) mean exponent of each group; those that joined the run since are left out."""
+        return np.array([[_mean_exponent(group) for group in self._optimizer.param_groups[:num_groups]]])
+
+    def _group_rotations(self, num_groups: int, width: int) -> Array:
+        """(1, G, W) rotation of each group in each step; NaN where not sampled, or before a group joined."""
+        rotations = np.full((1, num_groups, width), np.nan)
+        for offset, values in self._rotations.items():
+            if offset < width:
+                known = values[:num_groups]
+                rotations[0, : len(known), offset] = known
+        return rotations
+
+    def _group_weights(self) -> list[Tensor | None]:
+        """Of each parameter group a copy of its matrices, evenly subsampled, or None if it has none."""
+        groups = self._optimizer.param_groups
+        elements = max(GROUP_ELEMENTS, self._elements // len(groups))
+        weights = [_matrices(group) for group in groups]
+        return [_sample(each, elements, lambda parameter: parameter) if each else None for each in weights]
 
     def _before_step(self) -> None:
         if is_sampled(self._step - self._start, self._steps_ahead):
-            self._before = self._snapshot(lambda parameter: parameter)
+            if self._reads & _GRADIENT:
+                self._before = self._snapshot(lambda parameter: parameter)
+            if "group_rotation" in self._reads:
+                self._group_before = self._group_weights()
 
     def _after_step(self) -> None:
-        if self._before is None:
+        if self._before is None and self._group_before is None:
             return
         before, self._before = self._before, None
+        groups, self._group_before = self._group_before, None
         # A fused optimizer runs this also where gradient scaling makes it skip the update.
         found_inf = getattr(self._optimizer, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             return
+        if groups is not None:
+            distances = [_cosine_distance(*pair) for pair in zip(groups, self._group_weights(), strict=True)]
+            self._rotations[self._step - self._start] = torch.stack(distances).tolist()
+        if before is not None:
+            self._measure(before)
+
+    def _measure(self, before: Tensor) -> None:
+        """Gradient statistics of an update, from the parameters `before` it."""
         if all(parameter.grad is None for parameter in self._parameters()):
             return
         gradient, after = self._snapshot(_gradient_of), self._snapshot(lambda parameter: parameter)
@@ -183,22 +230,57 @@ class Monitor:
         parameters = [
             p for p in self._parameters() if p.requires_grad and (p.grad is None or not p.grad.is_sparse)
         ]
-        if not parameters:
-            return None
-        # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
-        stride = -(-sum(p.numel() for p in parameters) // self._elements) | 1
-        wide = any(parameter.dtype == torch.float64 for parameter in parameters)
-        dtype = torch.float64 if wide else torch.float32
-        device, position, parts = parameters[0].device, 0, []
-        for parameter in parameters:
-            values = select(parameter).detach().reshape(-1)
-            parts.append(values[-position % stride :: stride].to(device, dtype))
-            position += len(values)
-        return torch.cat(parts)
+        return _sample(parameters, self._elements, select) if parameters else None
 
     def _parameters(self) -> Iterator[Tensor]:
         for group in self._optimizer.param_groups:
             yield from group["params"]
+
+
+def _sample(parameters: Sequence[Tensor], elements: int, select: Callable[[Tensor], Tensor]) -> Tensor:
+    """A flat float copy of `select(parameter)` over `parameters`, evenly subsampled to about `elements`."""
+    # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
+    stride = -(-sum(p.numel() for p in parameters) // elements) | 1
+    wide = any(parameter.dtype == torch.float64 for parameter in parameters)
+    dtype = torch.float64 if wide else torch.float32
+    device, position, parts = parameters[0].device, 0, []
+    for parameter in parameters:
+        values = select(parameter).detach().reshape(-1)
+        parts.append(values[-position % stride :: stride].to(device, dtype))
+        position += len(values)
+    return torch.cat(parts)
+
+
+def _matrices(group: dict[str, Any]) -> list[Tensor]:
+    """The trained parameters of a group that have a spectrum: matrices and kernels, no biases and gains."""
+    return [parameter for parameter in group["params"] if parameter.requires_grad and parameter.ndim >= 2]
+
+
+def _mean_exponent(group: dict[str, Any]) -> float:
+    """The mean `hill_exponent` of a group's matrices, NaN if none has one."""
+    exponents = [hill_exponent(_eigenvalues(weight)) for weight in _matrices(group)]
+    known = [exponent for exponent in exponents if not math.isnan(exponent)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _eigenvalues(weight: Tensor) -> Array:
+    """Eigenvalues of W^T W; of a kernel, those of its matrices (out, in) at every position, in one spectrum."""
+    matrices = weight.detach().to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
+    if matrices.ndim > 2:
+        matrices = matrices.flatten(2).permute(2, 0, 1)
+    try:
+        values = torch.linalg.svdvals(matrices)
+    except torch.linalg.LinAlgError:  # of weights that are not finite, on some devices
+        return np.full(1, np.nan)
+    return np.asarray(values.flatten().double().cpu().numpy()) ** 2
+
+
+def _cosine_distance(before: Tensor | None, now: Tensor | None) -> Tensor:
+    """`1 - cos` of the angle between two vectors, exact also for tiny angles; NaN if one is missing."""
+    if before is None or now is None or before.shape != now.shape:
+        return torch.full((), math.nan, dtype=torch.float64)
+    one, other = before.to(now.device, torch.float64), now.double()
+    return ((one / one.norm() - other / other.norm()).square().sum() / 2).cpu()
 
 
 def _gradient_of(parameter: Tensor) -> Tensor:

@@ -12,7 +12,10 @@ import torch.distributed as dist
 
 from rlsched.contract import Array, Window
 
-_LOCAL = ("grad_norm", "grad_spread", "update_ratio", "grad_agreement", "validation_loss")
+_LOCAL = (
+    "grad_norm", "grad_spread", "update_ratio", "grad_agreement", "validation_loss",
+    "group_alpha", "group_rotation",
+)  # fmt: skip
 """Measurements of a window that each rank takes on its own; its losses are those of all ranks already."""
 
 
@@ -63,8 +66,12 @@ def agree(window: Window) -> Window:
     """`window` as the mean over ranks has it."""
     if size() == 1:
         return window
-    values = mean(np.concatenate([getattr(window, name) for name in _LOCAL]))
-    return window.replace(**dict(zip(_LOCAL, values[:, None], strict=True)))
+    local = {name: values for name in _LOCAL if (values := getattr(window, name)) is not None}
+    ends = np.cumsum([values.size for values in local.values()])
+    means = np.split(mean(np.concatenate([values.ravel() for values in local.values()])), ends[:-1])
+    return window.replace(
+        **{name: values.reshape(local[name].shape) for name, values in zip(local, means, strict=True)}
+    )
 
 
 def _distributed() -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from torch import Tensor
 from torch.optim import ASGD, SGD, Optimizer
+
+from rlsched.contract import Array
 
 Rate = float | Tensor
 """A learning rate; PyTorch lets it be a tensor, which is then filled in place."""
@@ -18,6 +21,14 @@ def base_rates(optimizer: Optimizer, first: int) -> list[Rate]:
         group.setdefault("initial_lr", _copy(group["lr"]))
         bases.append(group["initial_lr"])
     return bases
+
+
+def scaled(bases: Sequence[Rate], lr_scale: float, group_scale: Array | None) -> list[Rate]:
+    """`base * lr_scale * group_scale` of each group; without `group_scale`, or beyond its end, that is 1."""
+    rates = [base * lr_scale for base in bases]
+    if group_scale is None:
+        return rates
+    return [rate * factor for rate, factor in zip_longest(rates, group_scale.tolist(), fillvalue=1.0)]
 
 
 def set_rates(optimizer: Optimizer, rates: Sequence[Rate]) -> list[Rate]:

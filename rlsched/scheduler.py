@@ -21,7 +21,7 @@ from rlsched.decisions import choose_controller
 from rlsched.events import Event, EventLog
 from rlsched.monitor import Monitor
 from rlsched.policy import Policy
-from rlsched.rates import base_rates, changed_elsewhere, is_adaptive, set_rates
+from rlsched.rates import base_rates, changed_elsewhere, is_adaptive, scaled, set_rates
 from rlsched.run_log import RunLog
 from rlsched.scheduled_run import ScheduledRun, Validate
 from rlsched.step_watch import StepWatch
@@ -45,8 +45,8 @@ class RLScheduler(LRScheduler):
             scheduler.step(loss)
 
     The groups' learning rates at construction (or their `initial_lr`, if an earlier scheduler left one, as with
-    torch's own) are the base; their ratios are kept. After `num_steps` steps the learning rate stays where it
-    ended: at zero, for the learned policy.
+    torch's own) are the base; their ratios are kept, unless the controller scales groups one by one. After
+    `num_steps` steps the learning rate stays where it ended: at zero, for the learned policy.
 
     Args:
         optimizer: any `torch.optim.Optimizer`.
@@ -246,16 +246,16 @@ class RLScheduler(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every parameter group for the next step."""
-        scale = self._run.decisions.lr_scale(self.last_epoch)
-        return [base * scale for base in self.base_lrs]
+        decisions = self._run.decisions
+        return scaled(self.base_lrs, decisions.lr_scale(self.last_epoch), decisions.group_scale)
 
     def history(self) -> dict[str, Array]:
         """What was decided so far, one row for each of n decisions.
 
         Returns:
-            `step` (n,) at which each took effect, `lr_scale` (n,) the multiplier at that step, `lr` (n, G), NaN
-            for a parameter group that there was not yet, `bucket_weights` (n, K), and of the window before, NaN
-            where unknown, `loss` (n,), its mean, and `validation_loss` (n,), the latest.
+            `step` (n,) at which each took effect, `lr_scale` (n,) the multiplier at that step, `lr` (n, G) and
+            `group_scale` (n, G), NaN for a parameter group that there was not yet, `bucket_weights` (n, K), and of
+            the window before, NaN where unknown, `loss` (n,), its mean, and `validation_loss` (n,), the latest.
         """
         return self._run.decisions.history()
 
@@ -308,6 +308,7 @@ class RLScheduler(LRScheduler):
             else sampler.batch_size * sampler.batches_per_step * sampler.num_ranks,
             bucket_shares=(1.0,) if sampler is None else sampler.buckets.shares,
             bucket_difficulty=None if sampler is None else sampler.buckets.difficulty,
+            group_rates=True,
         )
 
     def _restart(self) -> None:

@@ -5,6 +5,7 @@ Every host collects the same series and calls `summarise`, so that a feature has
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from rlsched.contract import Array, RunSpec, Window
 
 SAMPLED_STEPS = 4
 """Gradient statistics are measured on at most this many steps, the last ones of each window."""
+ZERO = 1e-12
+"""Eigenvalues below this share of the largest are zero to rounding in single precision."""
+FLAT = 1000.0
+"""Exponent above which a spectrum has no tail. Trained layers are at 1.5 to 10."""
 
 
 def is_sampled(offset: Any, steps_ahead: Any) -> Any:
@@ -21,6 +26,37 @@ def is_sampled(offset: Any, steps_ahead: Any) -> Any:
     Arrays that broadcast give an array of answers.
     """
     return (steps_ahead - SAMPLED_STEPS <= offset) & (offset < steps_ahead)
+
+
+def hill_exponent(eigenvalues: Array) -> float:
+    """Exponent a of the power law `p(x) ~ x^-a` that the upper half of `eigenvalues` follows, by Hill's estimator.
+
+    With eigenvalues x_1 <= ... <= x_n and k = n // 2 (PL_Alpha_Hill in the literature on heavy-tailed spectra):
+
+        a = 1 + k / sum_{i=1..k} ln(x_{n-i+1} / x_{n-k})
+
+    Those that are zero to rounding are left out first: matrices of low rank have many. NaN if fewer than two are
+    left, if one is not finite, or if the upper half is flat (a > `FLAT`), as in an orthogonal matrix: there is no
+    tail then.
+
+    Source: Hill 1975, A Simple General Approach to Inference About the Tail of a Distribution; Zhou et al. 2023,
+        Temperature Balancing, Layer-wise Weight Analysis, and Neural Network Training, arXiv:2312.00359.
+
+    Args:
+        eigenvalues: (n,) at least 0, in any order.
+
+    >>> import math
+    >>> round(hill_exponent(np.array([1.0, 1.0, math.e, math.e**3])), 9)  # 1 + 2 / (3 + 1)
+    1.5
+    """
+    if not np.isfinite(eigenvalues).all():
+        return math.nan
+    ascending = np.sort(eigenvalues[eigenvalues > ZERO * eigenvalues.max(initial=0.0)])
+    tail = ascending.size // 2
+    if tail == 0:
+        return math.nan
+    total = float(np.log(ascending[-tail:] / ascending[-tail - 1]).sum())
+    return 1.0 + tail / total if tail < (FLAT - 1.0) * total else math.nan
 
 
 def summarise(
@@ -34,6 +70,8 @@ def summarise(
     grad_agreements: Array,
     bucket_loss: Array,
     validation_loss: Array,
+    group_alpha: Array | None = None,
+    group_rotations: Array | None = None,
 ) -> Window:
     """The `Window` of R runs from series over its steps.
 
@@ -46,6 +84,10 @@ def summarise(
             update_ratios, |update| / |parameters|, and grad_agreements, the cosine with the step before.
         bucket_loss: (R, K) mean loss of the examples drawn from each bucket; NaN where none was.
         validation_loss: (R,) latest validation loss; NaN where none was reported.
+        group_alpha: (R, G) exponents of the weight spectra at the window's end; NaN for groups without a matrix.
+            None where a host was not asked for it.
+        group_rotations: (R, G, W) cosine distance that each step turned a group's matrices by; NaN where not
+            sampled. None as above.
     """
     nonfinite = np.isposinf(losses).sum(axis=1)
     loss, slope, noise = _line(losses)
@@ -66,6 +108,8 @@ def summarise(
         validation_loss=validation_loss,
         nonfinite=nonfinite,
         alarm=np.zeros(spec.num_runs, dtype=bool),
+        group_alpha=group_alpha,
+        group_rotation=None if group_rotations is None else _nanmean(group_rotations),
     )
 
 
@@ -102,8 +146,8 @@ def _log_positive(values: Array) -> Array:
 
 
 def _nanmean(values: Array) -> Array:
-    """(R,) mean over the known entries of each row; NaN, without a warning, where there are none."""
+    """Mean over the known entries along the last axis; NaN, without a warning, where there are none."""
     known = ~np.isnan(values)
-    count = known.sum(axis=1)
-    total = np.where(known, values, 0.0).sum(axis=1)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

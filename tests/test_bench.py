@@ -21,7 +21,7 @@ def test_rows_are_shown_and_written(tmp_path, monkeypatch, capsys):
 def test_an_unknown_table_is_refused(capsys):
     assert cli(["bench", "--only", "speed"]) == 1
     assert (
-        "only must be one of environment, memory, overhead, population, rollouts, got 'speed'"
+        "only must be one of controllers, environment, memory, overhead, population, rollouts, got 'speed'"
         in capsys.readouterr().err
     )
 

@@ -31,6 +31,7 @@ SHORTER = {
         "--suite quick --groups 1 --reports 1 --no-curricula --no-other-libraries --workers 0"
     ),
     "importance": ["--groups", "1", "--tasks.family", "quick"],
+    "compare": ["--task", "quick", "--seeds", "1"],
     "ablate": ["--config", "tiny.toml", "--seeds", "1", "--variants", "no PPO", *FEW],
 }
 """Flags that make a command of the documents one of seconds."""

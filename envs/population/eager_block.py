@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlsched.contract import Array, RunSpec, Window
+from rlsched.contract import GROUP_TELEMETRY, Array, RunSpec, Window
 from rlsched.envs.torch_run import TorchRun
 
 
@@ -16,12 +16,14 @@ class EagerBlock:
     """`TorchRun`s behind the interface of a `StackedBlock`.
 
     Args:
-        runs: after `reset`.
+        runs: after `reset`, without `group_rates`: this interface has one learning rate for all groups of a row.
     """
 
     def __init__(self, runs: Sequence[TorchRun]) -> None:
         self._runs = list(runs)
         self.spec = RunSpec.stack([run.spec for run in runs])
+        if self.spec.group_rates.any():
+            raise ValueError("runs must be made without group_rates=True: a block cannot scale parameter groups.")
         self._windows = [Window.opening(run.spec) for run in runs]
 
     def advance(self, n_steps: Array, lr_scale: Array, bucket_weights: Array) -> Window:
@@ -29,7 +31,7 @@ class EagerBlock:
         for row, n in enumerate(n_steps):
             if n:
                 self._windows[row] = self._runs[row].advance(int(n), lr_scale[row], bucket_weights[row])
-        fields = [field.name for field in dataclasses.fields(Window) if field.name != "spec"]
+        fields = {field.name for field in dataclasses.fields(Window)} - {"spec"} - GROUP_TELEMETRY
         joined = {name: np.concatenate([getattr(window, name) for window in self._windows]) for name in fields}
         joined["step"], joined["decision"] = self.counters()
         return Window(spec=self.spec, **joined)

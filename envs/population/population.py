@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -124,11 +123,8 @@ class Population:
         """
         self._check(n_steps, lr_scale, bucket_weights)
         window = Window.opening(self.spec)
-        fields = {
-            field.name: getattr(window, field.name).copy()
-            for field in dataclasses.fields(Window)
-            if field.name != "spec"
-        }
+        # Without what is measured of single parameter groups: rows have one learning rate (`RunSpec.group_rates`).
+        fields = {name: values.copy() for name, values in vars(window).items() if isinstance(values, np.ndarray)}
         for rows, block in zip(self._rows, self._blocks, strict=True):
             if not n_steps[rows].any():
                 fields["step"][rows], fields["decision"][rows] = block.counters()
@@ -176,18 +172,29 @@ class Population:
 
         Afterwards the two go on alike for as long as they are scheduled alike: they draw the same batches.
         """
-        where = {
-            int(row): (block, position)
-            for rows, block in zip(self._rows, self._blocks, strict=True)
-            for position, row in enumerate(rows)
-        }
         for source, target in zip(sources, targets, strict=True):
             if self.tasks[source] is not self.tasks[target]:
                 raise ValueError(f"rows {source} and {target} are of different tasks: branch rows of one task.")
-        states = [where[source][0].row_state(where[source][1]) for source in sources]
+        states = [self.row_state(source) for source in sources]
         for state, target in zip(states, targets, strict=True):
-            block, row = where[target]
-            block.load_row_state(row, state)
+            self.load_row_state(target, state)
+
+    def row_state(self, row: int) -> dict[str, Any]:
+        """Where run `row` stands, copied: what `branch` copies."""
+        block, position = self._place(row)
+        return block.row_state(position)
+
+    def load_row_state(self, row: int, state: dict[str, Any]) -> None:
+        """Let run `row` stand where another one of its task, computed in the same way, stood (`row_state`)."""
+        block, position = self._place(row)
+        block.load_row_state(position, state)
+
+    def _place(self, row: int) -> tuple[Block, int]:
+        """The block that run `row` is in, and which of its rows it is."""
+        for rows, block in zip(self._rows, self._blocks, strict=True):
+            if row in rows:
+                return block, int(np.flatnonzero(rows == row)[0])
+        raise ValueError(f"row must be of {len(self.tasks)} runs, got {row}.")
 
     def _make_block(
         self,

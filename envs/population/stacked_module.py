@@ -28,7 +28,7 @@ class StackedModule:
     def __init__(
         self, models: Sequence[nn.Module], loss: Callable[[nn.Module, Any], Tensor], device: torch.device
     ) -> None:
-        self._template = _WithLoss(copy.deepcopy(models[0]).to(device).requires_grad_(False), loss)
+        self._template = WithLoss(copy.deepcopy(models[0]).to(device).requires_grad_(False), loss)
         self.dtype, self.device = next(models[0].parameters()).dtype, device
         named = dict(self._template.named_parameters())
         self._names = list(named)
@@ -117,7 +117,7 @@ class StackedModule:
         return torch.func.functional_call(self._template, values, (list(batch),))
 
 
-class _WithLoss(nn.Module):
+class WithLoss(nn.Module):
     """A model and its loss as one module, so that the loss may use any part of the model."""
 
     def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor]) -> None:

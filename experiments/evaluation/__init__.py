@@ -9,6 +9,7 @@ from rlsched.experiments.evaluation.comparators import (
     policies,
     schedules,
 )
+from rlsched.experiments.evaluation.field import field_methods
 from rlsched.experiments.evaluation.figures import Row
 from rlsched.experiments.evaluation.job import MethodJob, Run
 from rlsched.experiments.evaluation.libraries import library_methods
@@ -42,6 +43,7 @@ __all__ = [
     "check_free",
     "default",
     "digest",
+    "field_methods",
     "fixed_curricula",
     "library_methods",
     "make_suite",

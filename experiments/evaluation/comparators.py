@@ -11,7 +11,7 @@ import numpy as np
 
 from rlsched._check import ArgumentError
 from rlsched.agents.rollouts import Setting, Weights
-from rlsched.contract import Array, Controller
+from rlsched.contract import Array, Controller, RunSpec
 from rlsched.controllers import (
     REX,
     WSD,
@@ -27,7 +27,7 @@ from rlsched.controllers import (
 from rlsched.envs.drive import drive, trace
 from rlsched.envs.episodes import Engine
 from rlsched.envs.reward import relative_log_loss
-from rlsched.envs.tasks import Task
+from rlsched.envs.tasks import Task, TaskConfig
 from rlsched.policy import Policy, PolicyMetadata
 
 FACTORS = tuple((10.0 ** np.arange(-1.5, 1.6, 0.5)).tolist())
@@ -65,6 +65,7 @@ class Ran:
         steps: (W,) steps done there.
         lr: (W,) learning rate at each window's first step; empty where the method's own is another quantity.
         bucket_weights: (W, K) in it.
+        spent: optimizer steps it took, searches and branches included, over those of a run.
     """
 
     validation: float
@@ -73,6 +74,7 @@ class Ran:
     steps: Array
     lr: Array
     bucket_weights: Array
+    spent: float = 1.0
 
 
 class Comparator(ABC):
@@ -80,7 +82,7 @@ class Comparator(ABC):
 
     Attributes:
         name: for people, unique.
-        kind: "schedule", "curriculum", "library", "default" or "policy".
+        kind: "schedule", "curriculum", "library", "field", "driver", "default" or "policy".
         factors: multiples of the task's sensible learning rate that it is tuned over; one is not tuned.
         curriculum: whether it weighs buckets.
         learned: whether its runs depend on the policy under evaluation.
@@ -106,6 +108,10 @@ class Comparator(ABC):
             )
         return found
 
+    def fits(self, config: TaskConfig) -> bool:
+        """Whether it can schedule a run of the task of `config`."""
+        return True
+
     @abstractmethod
     def train(
         self, setting: Setting, weights: Weights, tasks: Sequence[Task], seeds: Sequence[int], whole: bool
@@ -127,12 +133,30 @@ class Controlled(Comparator):
     factors: tuple[float, ...] = FACTORS
     curriculum: bool = False
 
+    def fits(self, config: TaskConfig) -> bool:
+        """Whether the controller takes such a run: some are for one kind of optimizer, or need a batch size."""
+        spec = RunSpec.single(
+            config.num_steps,
+            config.num_decisions,
+            config.base_lr,
+            adaptive=config.optimizer != "sgd",
+            batch_size=config.batch_size if config.batch_size_known else None,
+            bucket_shares=np.ones(config.num_buckets),
+        )
+        try:
+            self.controller.init(spec)
+        except ValueError:
+            return False
+        return True
+
     def train(
         self, setting: Setting, weights: Weights, tasks: Sequence[Task], seeds: Sequence[int], whole: bool
     ) -> list[Ran]:
         if not whole and not self.controller.reads and not self.curriculum:
             # What needs no telemetry is as good with few decisions, and takes a third of the time.
             tasks = [task if task.online else task.with_decisions(FEW) for task in tasks]
+        # What reads validation losses is tuned with them.
+        whole = whole or "validation_loss" in self.controller.reads
         return train_stacked(setting, self.controller, tasks, seeds, whole)
 
 

@@ -42,7 +42,7 @@ class Row:
         reached: share of runs that got there.
         area: mean over the run of ln(validation loss), minus that of tuned linear decay.
         at_edge: share of tasks that it was tuned to the lowest or the highest learning rate of those tried for.
-        runs: training runs spent on a task.
+        runs: training runs spent on a task; a driver's searches and branches count by their steps.
         steps: training steps spent on a task, in the mean.
         seconds: of computing spent on a task, in the mean.
         worst: largest log ratio of a task.
@@ -60,7 +60,7 @@ class Row:
     reached: float | None
     area: float
     at_edge: float | None
-    runs: int
+    runs: float
     steps: float
     seconds: float
     worst: float
@@ -139,7 +139,7 @@ def _spent(runs: Sequence[Run], tasks: int) -> dict[str, tuple[Array, Array]]:
     for run in runs:
         if run.role == "tuning" or run.seed == 0:
             steps, seconds = spent[run.method]
-            steps[run.task] += run.num_steps
+            steps[run.task] += run.num_steps * run.spent
             seconds[run.task] += run.seconds
     return spent
 

@@ -32,6 +32,7 @@ class Run:
         curve: validation loss there.
         lr: learning rate at each window's first step, if it was scheduled here; else empty.
         bucket_weights: likewise.
+        spent: optimizer steps, a driver's searches and branches included, over `num_steps`.
     """
 
     task: int
@@ -47,6 +48,7 @@ class Run:
     curve: list[float] = dataclasses.field(default_factory=list)
     lr: list[float] = dataclasses.field(default_factory=list)
     bucket_weights: list[list[float]] = dataclasses.field(default_factory=list)
+    spent: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class MethodJob:
     ) -> Run:
         run = Run(
             task, self.comparator.name, factor, role, number, _short(ran.validation), _short(ran.test), num_steps,
-            _short(seconds),
+            _short(seconds), spent=_short(ran.spent),
         )  # fmt: skip
         if role == "tuning":
             return run

@@ -25,14 +25,15 @@ class Method:
         name: of it.
         kind: see `Comparator.kind`; "best" of those made from others.
         members: the methods it is made of; itself, if it is a method of its own.
-        runs: training runs it spent on a task for one result: those of its tuning, and that which is reported.
+        runs: training runs it spent on a task for one result: those of its tuning, and that which is reported. Of
+            a driver, the steps of all of them over those of a run.
         test: (n, S) test loss at the end; NaN on tasks it was not run on.
         reports: (task, seed) -> the run.
     """
 
     name: str
     kind: str
-    runs: int
+    runs: float
     members: tuple[str, ...]
     test: Array
     reports: Mapping[tuple[int, int], Run]
@@ -70,7 +71,8 @@ def log_ratios(method: Method, reference: Method) -> Array:
 def _method(name: str, kind: str, runs: Sequence[Run], tasks: int) -> Method:
     reports = {(run.task, run.seed): run for run in runs if run.role == "report"}
     tuning = sum(run.role == "tuning" for run in runs) // len({run.task for run in runs})
-    return Method(name, kind, tuning + 1, (name,), _test_losses(reports, tasks), reports)
+    spent = float(np.mean([run.spent for run in reports.values()]))
+    return Method(name, kind, tuning + spent, (name,), _test_losses(reports, tasks), reports)
 
 
 def _test_losses(reports: Mapping[tuple[int, int], Run], tasks: int) -> Array:

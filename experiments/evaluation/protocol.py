@@ -47,6 +47,7 @@ class Evaluation:
             (number, group, MethodJob(group.configs, comparator, group.seed, self.reports))
             for number, group in self._numbered()
             for comparator in self.comparators
+            if all(comparator.fits(config) for config in group.configs)
         ]
         missing = [each for each in jobs if not self._file(each[1], each[2]).exists()]
         finished = len(jobs) - len(missing)
@@ -107,5 +108,5 @@ def digest(policy: Policy) -> str:
 
 def _cost(job: MethodJob) -> float:
     config = job.configs[0]
-    eager = 4.0 if job.comparator.kind == "library" else 1.0
+    eager = {"library": 4.0, "driver": 20.0}.get(job.comparator.kind, 1.0)
     return eager * len(job.comparator.factors) * config.num_steps

@@ -17,6 +17,8 @@ KIND_COLOURS = {
     "policy": BLUE,
     "schedule": GREY,
     "library": ORANGE,
+    "field": SKY,
+    "driver": RED,
     "best": "black",
     "default": "black",
     "curriculum": GREEN,
@@ -138,8 +140,8 @@ def _positive(values: Sequence[float]) -> Array:
     return np.maximum(np.array(values), 1e-8)
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+def _runs(count: float) -> str:
+    return "1 run" if count == 1 else f"{count:.3g} runs"
 
 
 def _lines(names: Sequence[str]) -> list[tuple[str, str, str]]:

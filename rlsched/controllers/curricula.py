@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ class FixedCurriculum:
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
         state, decision = self.controller.decide(state, window)
         likely = window.spec.bucket_shares * np.exp(self.curriculum.logits(window.progress))
-        return state, Decision(decision.lr_scale, likely / likely.sum(axis=1, keepdims=True), decision.notes)
+        return state, dataclasses.replace(decision, bucket_weights=likely / likely.sum(axis=1, keepdims=True))
 
 
 def curricula(num_buckets: int) -> list[Curriculum]:

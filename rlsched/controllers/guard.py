@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlsched import _check
-from rlsched.contract import Array, Controller, Decision, RunSpec, State, Window, check_controller
+from rlsched.contract import Array, Controller, Decision, RunSpec, State, Window, check_controller, fit_groups
 
 MAX_LEVEL = 3
 """Back-offs that compound at most."""
@@ -23,7 +23,9 @@ class Guard:
     `backoff`, compounded up to three times if it happens again; the wrapped controller does not see such a
     window. Each sound window then takes back one such factor. But the learning rate that failed is approached
     slowly: it may be half as high at first, and in each sound window `REGAIN` times as high as before.
-    Hosts end a window at once when a loss fails (`Window.alarm`, see `alarm.LossAlarm`).
+    Hosts end a window at once when a loss fails (`Window.alarm`, see `alarm.LossAlarm`). The scales of single
+    parameter groups, if the wrapped controller sets some, are those of its last decision as well, and come on top
+    of the bounds.
 
     Attributes:
         controller: the controller that is guarded.
@@ -55,17 +57,21 @@ class Guard:
             "start": np.zeros(spec.num_runs, dtype=np.int64),
             "lr_scale": np.ones((spec.num_runs, 1)),
             "bucket_weights": spec.bucket_shares,
+            "group_scale": np.ones(spec.base_lr.shape),
         }
 
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
         hit = window.alarm | (window.nonfinite > 0)
         level = np.where(hit, np.minimum(state["level"] + 1, MAX_LEVEL), np.maximum(state["level"] - 1, 0))
         inner, decision = self.controller.decide(state["controller"], window)
-        lr_scale, weights = decision.lr_scale, decision.bucket_weights
+        lr_scale, weights, groups = decision.lr_scale, decision.bucket_weights, decision.group_scale
+        last_groups = fit_groups(state["group_scale"], window.spec.num_groups)
         if hit.any():
             held = _shift(state["lr_scale"], window.step - state["start"], lr_scale.shape[1])
             lr_scale = np.where(hit[:, None], held, lr_scale)
             weights = np.where(hit[:, None], state["bucket_weights"], weights)
+            if groups is not None or (last_groups != 1.0).any():
+                groups = np.where(hit[:, None], last_groups, 1.0 if groups is None else groups)
             inner = _select(hit, state["controller"], inner)
         lr_scale = np.clip(lr_scale, self.min_lr_scale, self.max_lr_scale)
         failed = np.minimum(state["ceiling"], lr_scale[:, 0])
@@ -78,9 +84,10 @@ class Guard:
             "start": window.step,
             "lr_scale": lr_scale,
             "bucket_weights": weights,
+            "group_scale": np.ones_like(last_groups) if groups is None else groups,
         }
         backed = np.minimum(lr_scale * (self.backoff**level)[:, None], ceiling[:, None])
-        return guarded, Decision(backed, weights, () if hit.any() else decision.notes)
+        return guarded, Decision(backed, weights, () if hit.any() else decision.notes, groups)
 
 
 def _shift(values: Array, offset: Array, width: int) -> Array:

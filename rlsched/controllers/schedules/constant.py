@@ -12,7 +12,7 @@ from rlsched.controllers.schedules.open_loop import OpenLoop
 
 @dataclass(frozen=True)
 class Constant(OpenLoop):
-    """The base learning rate throughout, `1`.
+    """The base learning rate throughout.
 
     >>> Constant().profile(np.array([0.0, 0.5, 1.0])).tolist()
     [1.0, 1.0, 1.0]

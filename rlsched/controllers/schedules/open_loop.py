@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rlsched.contract import Array, Decision, RunSpec, State, Window
 
@@ -27,3 +28,10 @@ class OpenLoop:
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
         """The profile over the coming window."""
         return state, Decision(self.profile(window.progress_ahead()), window.spec.bucket_shares)
+
+
+def check_schedule(name: str, schedule: Any) -> None:
+    """TypeError unless `schedule` is an open-loop schedule, a function of progress that others can be made of."""
+    if not isinstance(schedule, OpenLoop):
+        found = f"the class {schedule.__name__}" if isinstance(schedule, type) else type(schedule).__name__
+        raise TypeError(f"{name} must be an open-loop schedule, got {found}: give for example Linear().")

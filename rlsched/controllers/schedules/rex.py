@@ -12,6 +12,9 @@ from rlsched.controllers.schedules.open_loop import OpenLoop
 class REX(OpenLoop):
     """Reflected exponential, `(1 - p) / (1/2 + (1 - p) / 2)`.
 
+    The paper takes a schedule apart into this profile and how often it is sampled. REX is its profile, sampled at
+    every step; every other pair is `Sampled` around a profile.
+
     Source: Chen et al. 2021, REX: Revisiting Budgeted Training with an Improved Schedule, arXiv:2107.04197.
 
     >>> import numpy as np

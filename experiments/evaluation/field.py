@@ -1,0 +1,71 @@
+"""The methods of the catalogue, as comparators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlsched.agents.rollouts import Setting, Weights
+from rlsched.envs.drivers import Driver
+from rlsched.envs.reward import relative_log_loss
+from rlsched.envs.tasks import Task
+from rlsched.experiments.evaluation.comparators import SCHEDULES, Comparator, Controlled, Ran
+from rlsched.experiments.methods import METHODS, CatalogueEntry, find
+
+SETS = {
+    "controllers": [entry.name for entry in METHODS if entry.stacks],
+    "drivers": [entry.name for entry in METHODS if entry.driver],
+}
+"""Names of all that can be named at once."""
+
+
+@dataclass(frozen=True)
+class DrivenBy(Comparator):
+    """A driver, in runs of its own: once, at the sensible learning rate, with all that its search costs."""
+
+    name: str
+    driver: Driver
+    kind: str = "driver"
+    factors: tuple[float, ...] = (1.0,)
+    curriculum: bool = False
+
+    def train(
+        self, setting: Setting, weights: Weights, tasks: Sequence[Task], seeds: Sequence[int], whole: bool
+    ) -> list[Ran]:
+        return [self._run(setting, task, seed) for task, seed in zip(tasks, seeds, strict=True)]
+
+    def _run(self, setting: Setting, task: Task, seed: int) -> Ran:
+        engine = setting.population([task])
+        engine.reset([seed])
+        first_validation, first_test = engine.validation_loss(), engine.test_loss()
+        driven = self.driver.run(task, seed)
+        losses, test = driven.validation, np.array([driven.test])
+        curve = relative_log_loss(losses, np.broadcast_to(first_validation, losses.shape), np.isfinite(losses))
+        final = relative_log_loss(test, first_test, np.isfinite(test))
+        return Ran(
+            float(curve[-1]), float(final[0]), curve, driven.steps, driven.lr, np.ones((len(losses), 1)),
+            spent=driven.spent / task.config.num_steps,
+        )  # fmt: skip
+
+
+def field_methods(names: str) -> list[Comparator]:
+    """The methods that `names`, separated by commas, name; of a set in `SETS`, all.
+
+    Those that every evaluation has anyway are left out.
+
+    Raises:
+        ArgumentError: there is no such method.
+    """
+    each = [part.strip() for part in names.split(",") if part.strip()]
+    wanted = [name for part in each for name in SETS.get(part, [part])]
+    present = {repr(controller) for controller in SCHEDULES.values()}
+    found = [_comparator(entry) for entry in find(",".join(wanted))] if wanted else []
+    return [one for one in found if not (isinstance(one, Controlled) and repr(one.controller) in present)]
+
+
+def _comparator(entry: CatalogueEntry) -> Comparator:
+    return (
+        DrivenBy(entry.name, entry.create()) if entry.driver else Controlled(entry.name, entry.create(), "field")
+    )

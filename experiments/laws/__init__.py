@@ -1,0 +1,1 @@
+"""Whether what the laws of `rlsched.laws` say holds on small runs."""

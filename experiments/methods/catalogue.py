@@ -1,0 +1,184 @@
+"""The catalogue: every method by name, its kind, and how it is made with its usual settings."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlsched import Policy, _check
+from rlsched.contract import GROUP_TELEMETRY
+from rlsched.controllers.schedules import Cosine
+from rlsched.experiments.methods.description import Description, describe
+from rlsched.laws import AnnealingLaw, TokenHorizon
+
+KINDS = {
+    "open": "Open loop: the learning rate as a function of progress",
+    "law": "From a law: schedules that are fitted or computed",
+    "closed": "Closed loop: the learning rate from telemetry",
+    "curriculum": "Curricula",
+    "joint": "Learning rate and curriculum",
+}
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One method.
+
+    Attributes:
+        name: on the command line.
+        kind: one of `KINDS`.
+        where: "module:Class" of what it is.
+        contract: "controller" or "driver", see `rlsched.contract` and `envs.drivers`; or "law", which makes a
+            schedule of what only its user knows, and is run as that schedule.
+        law: "module:Class" of the law that a driver fits or computes with, whose formula it is.
+        make: it, with its usual settings; by default the class without arguments.
+    """
+
+    name: str
+    kind: str
+    where: str
+    contract: str = "controller"
+    law: str = ""
+    make: Callable[[type], Any] = lambda method: method()
+
+    @property
+    def method(self) -> type:
+        """The class."""
+        return _load(self.where)
+
+    @property
+    def driver(self) -> bool:
+        """Whether it is a `Driver`."""
+        return self.contract == "driver"
+
+    @property
+    def description(self) -> Description:
+        """What its docstring says, and that of its law."""
+        said = describe(self.method)
+        if not self.law:
+            return said
+        law = describe(_load(self.law))
+        deviation = " ".join(filter(None, [law.deviation, said.deviation]))
+        return replace(law, summary=f"{law.summary} {said.summary}", deviation=deviation)
+
+    @property
+    def paths(self) -> list[str]:
+        """Its files, from the root of the repository."""
+        return [_path(where) for where in (self.law, self.where) if where]
+
+    @property
+    def stacks(self) -> bool:
+        """Whether it is a controller of one learning rate for a whole run, which a population can compute."""
+        return self.contract == "controller" and self.kind != "joint" and not self.create().reads & GROUP_TELEMETRY
+
+    def create(self) -> Any:
+        """The controller or driver, with its usual settings; ArgumentError for a law."""
+        if self.contract == "law":
+            raise _check.ArgumentError(
+                f"{self.name} is a law, and needs what only you know of your run: see docs/methods.md, and give "
+                "the schedule it makes to RLScheduler(optimizer, num_steps, controller=...)."
+            )
+        return self.make(self.method)
+
+
+def _load(where: str) -> type:
+    module, name = where.split(":")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _path(where: str) -> str:
+    parts = where.split(":")[0].split(".")
+    top = parts[1:] if parts[1] in {"envs", "agents", "experiments"} else parts
+    return "/".join(top) + ".py"
+
+
+def _schedule(name: str, where: str, make: Callable[[type], Any] = lambda method: method()) -> CatalogueEntry:
+    return CatalogueEntry(name, "open", f"rlsched.controllers.schedules.{where}", make=make)
+
+
+def _closed(name: str, where: str, make: Callable[[type], Any] = lambda method: method()) -> CatalogueEntry:
+    return CatalogueEntry(name, "closed", f"rlsched.controllers.closed_loop.{where}", make=make)
+
+
+def _driver(
+    name: str, kind: str, where: str, law: str = "", make: Callable[[type], Any] = lambda method: method()
+) -> CatalogueEntry:
+    law = f"rlsched.laws.{law}" if law else ""
+    return CatalogueEntry(name, kind, f"rlsched.envs.drivers.{where}", "driver", law, make)
+
+
+def _law(name: str, where: str) -> CatalogueEntry:
+    return CatalogueEntry(name, "law", f"rlsched.laws.{where}", "law")
+
+
+METHODS = (
+    _schedule("constant", "constant:Constant"),
+    _schedule("step", "step_decay:StepDecay"),
+    _schedule("polynomial", "polynomial:Polynomial", lambda method: method(power=2.0)),
+    _schedule("inverse-sqrt", "inverse_sqrt:InverseSqrt"),
+    _schedule("linear", "linear:Linear"),
+    _schedule("cosine", "cosine:Cosine"),
+    _schedule("one-cycle", "one_cycle:OneCycle"),
+    _schedule("wsd", "wsd:WSD"),
+    _driver("wsd-s", "open", "wsd_s:WSDS"),
+    _schedule("rex", "rex:REX"),
+    _schedule("uba", "uba:UBA"),
+    _schedule("power", "power:Power"),
+    _schedule("infinite", "infinite_lr:InfiniteLR"),
+    _schedule("rewarm", "rewarm:Rewarm", lambda method: method(Cosine(0.1))),
+    _schedule("cyclical", "cyclical:Cyclical"),
+    _schedule("multiplicative-cycles", "multiplicative_cycles:MultiplicativeCycles"),
+    _schedule("slow-start", "slow_start_fast_decay:SlowStartFastDecay"),
+    _driver("refined", "law", "refined:Refined", "refinement:Refinement"),
+    _driver("multi-power", "law", "law_optimised:LawOptimised", "multi_power:MultiPowerLaw"),
+    _driver(
+        "annealing-law", "law", "law_optimised:LawOptimised", "annealing_law:AnnealingLaw",
+        lambda method: method(AnnealingLaw),
+    ),
+    _driver("lr-transfer", "law", "lr_transfer:TransferredLR", "convex_bound:ConvexBound"),
+    _driver(
+        "token-horizon", "law", "lr_transfer:TransferredLR", "token_horizon:TokenHorizon",
+        lambda method: method(exponent=TokenHorizon().exponent),
+    ),
+    _law("drift", "drift:DriftLaw"),
+    _law("convex-drift", "convex_drift:ConvexDrift"),
+    _driver("metagradient", "law", "metagradient:Metagradient"),
+    _closed("plateau", "plateau:Plateau"),
+    _closed("greedy", "greedy:Greedy"),
+    _closed("hypergradient", "hypergradient:Hypergradient"),
+    _closed("fedhyper-global", "fed_hyper:FedHyperGlobal"),
+    _closed("fedhyper-local", "fed_hyper:FedHyperLocal"),
+    _closed("polyak-momentum", "polyak_momentum:PolyakMomentum"),
+    _closed("gradient-snr", "gradient_snr:GradientSNR"),
+    _closed("volsched", "vol_sched:VolSched"),
+    _closed("temp-balance", "temp_balance:TempBalance"),
+    _closed("sigmoid-balance", "temp_balance:SigmoidBalance"),
+    _closed("layer-rotation", "layer_rotation:LayerRotation"),
+    _driver("autolrs", "closed", "autolrs:AutoLRS"),
+    _driver("hdet", "closed", "hdet:HDET"),
+    CatalogueEntry(
+        "rlsched", "joint", "rlsched.controllers.learned:PolicyController",
+        make=lambda method: method(Policy.default()),
+    ),
+)  # fmt: skip
+
+
+def find(names: str) -> list[CatalogueEntry]:
+    """The methods that `names`, separated by commas, name; in their order, each once.
+
+    Raises:
+        ArgumentError: there is no such method.
+    """
+    known = {entry.name: entry for entry in METHODS}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise _check.ArgumentError("controllers must name at least one method: `rlsched controllers` lists them.")
+    for name in wanted:
+        if name not in known:
+            raise _check.ArgumentError(
+                f"controllers must be of those that `rlsched controllers` lists, got {name!r}."
+            )
+    return [known[name] for name in dict.fromkeys(wanted)]

@@ -1,0 +1,72 @@
+"""docs/methods.md, from the docstrings: `python -m rlsched.experiments.methods.document`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rlsched._files import write_atomically
+from rlsched.experiments.methods.catalogue import KINDS, METHODS, CatalogueEntry
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "methods.md"
+INTRODUCTION = """\
+# Methods of the field
+
+What the literature offers for setting a learning rate, under one contract. Each is a `Controller`, which works in
+a run of your own (`RLScheduler(optimizer, num_steps, controller=...)`), side by side in a population, and in
+evaluations; or, where it must save, branch, restart or average runs, a `Driver` (`driver.run(task, seed)`), which
+owns the runs it needs and counts every step it spends; or a law, which makes a schedule of what its user knows.
+`rlsched controllers` lists them, and
+
+```bash
+rlsched compare --task digits --controllers linear,cosine,rlsched --seeds 3
+```
+
+runs any of them side by side on one task. In formulas `p` is the share of the run that is done; of a schedule, the
+formula is what multiplies the base learning rate. This page is made from the docstrings by
+`python -m rlsched.experiments.methods.document`, and a test holds it to them.
+"""
+ABSENT: dict[str, str] = {}
+"""Methods that cannot reasonably act through the contracts -> why."""
+
+
+def document() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION]
+    for kind, title in KINDS.items():
+        entries = [entry for entry in METHODS if entry.kind == kind]
+        if entries:
+            parts.append(f"## {title}\n")
+            parts += [_section(entry) for entry in entries]
+    if ABSENT:
+        parts.append("## Not here, and why\n")
+        parts += [f"- **{name}**: {reason}\n" for name, reason in ABSENT.items()]
+    return "\n".join(parts)
+
+
+def _section(entry: CatalogueEntry) -> str:
+    said = entry.description
+    name = f"`{entry.method.__name__}`" + (f" with `{entry.law.split(':')[1]}`" if entry.law else "")
+    lines = [f"### {entry.name}\n", f"{name}, a {entry.contract}. {said.summary}\n"]
+    if said.formula:
+        lines.append(f"```text\n{said.formula}\n```\n")
+    if said.source:
+        lines.append(f"- Source: {said.source}")
+    where = [*entry.paths, file_of_tests(entry)]
+    lines.append(f"- Code and test: {', '.join(f'[{path}](../{path})' for path in where if path)}")
+    if said.deviation:
+        lines.append(f"- Deviates: {said.deviation}")
+    return "\n".join(lines) + "\n"
+
+
+def file_of_tests(entry: CatalogueEntry) -> str:
+    """The test file that mentions the class most, from the root of the repository; empty if none does."""
+    word = re.compile(rf"\b{entry.method.__name__}\b")
+    mentions = {path: len(word.findall(path.read_text())) for path in sorted((ROOT / "tests").glob("test_*.py"))}
+    best = max(mentions, key=lambda path: mentions[path])
+    return best.relative_to(ROOT).as_posix() if mentions[best] else ""
+
+
+if __name__ == "__main__":
+    print(f"Written: {write_atomically(DOCUMENT, document().encode())}")
