@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from rlsched.contract import Array, RunSpec, Window
-from rlsched.telemetry import is_sampled, summarise
+from rlsched.telemetry import is_sampled, summarise, update_ratio
 
 SNAPSHOT_ELEMENTS = 2**16
 """In a user's run, gradient statistics of larger models are taken on an even subsample of about this size."""
@@ -37,6 +37,10 @@ class Monitor:
     def __init__(self, optimizer: Optimizer, reads: frozenset[str], elements: int = SNAPSHOT_ELEMENTS) -> None:
         self._optimizer, self._elements = optimizer, elements
         self._before: Tensor | None = None
+        self._lengths: list[int] = []
+        """Of the latest snapshot, its elements of each parameter."""
+        self._matrices = np.zeros(0, dtype=bool)
+        """Which of these parameters have at least two dimensions."""
         self._last_gradient: Tensor | None = None
         self._last_gradient_step = -1
         self._step = 0
@@ -162,17 +166,21 @@ class Monitor:
         # Not the same parameters as before the step: their gradients turned out to be sparse.
         if gradient is None or after is None or after.shape != before.shape:
             return
-        update = after - before
-        squares = torch.stack([gradient.square().sum(), update.square().sum(), before.square().sum()])
+        lengths = torch.tensor(self._lengths, device=before.device)
+        moved, sizes = (
+            torch.segment_reduce(values.square(), "sum", lengths=lengths) for values in (after - before, before)
+        )
         agreement = torch.full((), math.nan)
         last = self._last_gradient
         if last is not None and self._last_gradient_step == self._step - 1 and last.shape == gradient.shape:
             agreement = torch.nn.functional.cosine_similarity(gradient, last.to(gradient.device), dim=0)
-        norm, moved, size, cosine = torch.cat([squares, agreement[None].to(squares)]).tolist()
+        few = torch.stack([gradient.square().sum(), agreement.to(gradient)])
+        norm, cosine, *squares = torch.cat([few, moved, sizes]).tolist()
         if not math.isfinite(norm):
             return
         self._last_gradient, self._last_gradient_step = gradient, self._step
-        ratio = math.sqrt(moved / size) if size > 0 else math.nan
+        norms = np.sqrt(squares).reshape(2, -1)
+        ratio = float(update_ratio(norms[0], norms[1], self._matrices))
         self._gradients[self._step - self._start] = (math.sqrt(norm), ratio, cosine)
 
     def _snapshot(self, select: Callable[[Tensor], Tensor]) -> Tensor | None:
@@ -194,6 +202,8 @@ class Monitor:
             values = select(parameter).detach().reshape(-1)
             parts.append(values[-position % stride :: stride].to(device, dtype))
             position += len(values)
+        self._lengths = [len(part) for part in parts]
+        self._matrices = np.array([parameter.ndim > 1 for parameter in parameters])
         return torch.cat(parts)
 
     def _parameters(self) -> Iterator[Tensor]:
