@@ -36,7 +36,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "trend of the loss": ("loss_change", "loss_change_fast", "loss_change_slow", "loss_slope"),
         "noise of the loss": ("loss_noise",),
         "gradient norm": ("grad_vs_first", "grad_change", "grad_spread"),
-        "length of updates": ("update_ratio",),
+        "length of updates": ("matrix_update",),
         "agreement of gradients": ("grad_agreement", "grad_agreement_slow"),
         "batch size": ("batch_size",),
         "kind of optimizer": ("adaptive",),

@@ -200,7 +200,8 @@ class Window:
         loss_noise: (R,) standard deviation of the loss about that line, divided by `loss`.
         grad_norm: (R,) geometric mean of the gradient norm on the sampled steps.
         grad_spread: (R,) standard deviation of the log gradient norm on them.
-        update_ratio: (R,) geometric mean of |update| / |parameters| on them.
+        update_ratio: (R,) geometric mean of |update| / |parameters| on them, over steps and weight matrices; see
+            `telemetry.update_ratio`.
         grad_agreement: (R,) mean cosine between consecutive gradients, in [-1, 1].
         bucket_loss: (R, K) mean loss of the examples drawn from each bucket.
         validation_loss: (R,) the latest validation loss reported in the window.

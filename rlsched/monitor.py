@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from rlsched.contract import Array, RunSpec, Window
-from rlsched.telemetry import hill_exponent, is_sampled, summarise
+from rlsched.telemetry import hill_exponent, is_sampled, summarise, update_ratio
 
 SNAPSHOT_ELEMENTS = 2**16
 """In a user's run, gradient statistics of larger models are taken on an even subsample of about this size."""
@@ -209,28 +209,38 @@ class Monitor:
         # Not the same parameters as before the step: their gradients turned out to be sparse.
         if gradient is None or after is None or after.shape != before.shape:
             return
-        update = after - before
-        squares = torch.stack([gradient.square().sum(), update.square().sum(), before.square().sum()])
+        parameters = self._trained()
+        lengths = torch.tensor(
+            [len(range(*part.indices(p.numel()))) for p, part in _parts(parameters, self._elements)],
+            device=before.device,
+        )
+        moved, sizes = (
+            torch.segment_reduce(values.square(), "sum", lengths=lengths) for values in (after - before, before)
+        )
         agreement = torch.full((), math.nan)
         last = self._last_gradient
         if last is not None and self._last_gradient_step == self._step - 1 and last.shape == gradient.shape:
             agreement = torch.nn.functional.cosine_similarity(gradient, last.to(gradient.device), dim=0)
-        norm, moved, size, cosine = torch.cat([squares, agreement[None].to(squares)]).tolist()
+        few = torch.stack([gradient.square().sum(), agreement.to(gradient)])
+        norm, cosine, *squares = torch.cat([few, moved, sizes]).tolist()
         if not math.isfinite(norm):
             return
         self._last_gradient, self._last_gradient_step = gradient, self._step
-        ratio = math.sqrt(moved / size) if size > 0 else math.nan
+        norms = np.sqrt(squares).reshape(2, -1)
+        ratio = float(update_ratio(norms[0], norms[1], np.array([p.ndim > 1 for p in parameters])))
         self._gradients[self._step - self._start] = (math.sqrt(norm), ratio, cosine)
 
     def _snapshot(self, select: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """A flat float copy of `select(parameter)`, evenly subsampled, over the parameters that are trained.
+        """A flat float copy of `select(parameter)`, evenly subsampled, over the parameters that are trained."""
+        parameters = self._trained()
+        return _sample(parameters, self._elements, select) if parameters else None
+
+    def _trained(self) -> list[Tensor]:
+        """The parameters that are measured.
 
         Whether they have a gradient yet plays no part: a training library may compute it inside the step.
         """
-        parameters = [
-            p for p in self._parameters() if p.requires_grad and (p.grad is None or not p.grad.is_sparse)
-        ]
-        return _sample(parameters, self._elements, select) if parameters else None
+        return [p for p in self._parameters() if p.requires_grad and (p.grad is None or not p.grad.is_sparse)]
 
     def _parameters(self) -> Iterator[Tensor]:
         for group in self._optimizer.param_groups:
@@ -239,16 +249,20 @@ class Monitor:
 
 def _sample(parameters: Sequence[Tensor], elements: int, select: Callable[[Tensor], Tensor]) -> Tensor:
     """A flat float copy of `select(parameter)` over `parameters`, evenly subsampled to about `elements`."""
+    wide = any(parameter.dtype == torch.float64 for parameter in parameters)
+    device, dtype = parameters[0].device, torch.float64 if wide else torch.float32
+    parts = [select(p).detach().reshape(-1)[part].to(device, dtype) for p, part in _parts(parameters, elements)]
+    return torch.cat(parts)
+
+
+def _parts(parameters: Sequence[Tensor], elements: int) -> Iterator[tuple[Tensor, slice]]:
+    """Each of `parameters`, and which of its elements an even subsample of about `elements` has."""
     # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
     stride = -(-sum(p.numel() for p in parameters) // elements) | 1
-    wide = any(parameter.dtype == torch.float64 for parameter in parameters)
-    dtype = torch.float64 if wide else torch.float32
-    device, position, parts = parameters[0].device, 0, []
+    position = 0
     for parameter in parameters:
-        values = select(parameter).detach().reshape(-1)
-        parts.append(values[-position % stride :: stride].to(device, dtype))
-        position += len(values)
-    return torch.cat(parts)
+        yield parameter, slice(-position % stride, None, stride)
+        position += parameter.numel()
 
 
 def _matrices(group: dict[str, Any]) -> list[Tensor]:

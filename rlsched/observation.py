@@ -42,7 +42,7 @@ RUN_FEATURES = (
     Feature("grad_vs_first", -20, 20, "nats", "ln(gradient norm / first gradient norm)"),
     Feature("grad_change", -20, 20, "nats", "ln(gradient norm / that of the window before)"),
     Feature("grad_spread", 0, 5, "nats", "standard deviation of ln(gradient norm) on the sampled steps"),
-    Feature("update_ratio", -12, 4, "decades", "log10(|update| / |parameters|)"),
+    Feature("matrix_update", -12, 4, "decades", "log10(|update| / |weights|), mean over weight matrices"),
     Feature("grad_agreement", -1, 1, "1", "mean cosine of consecutive gradients"),
     Feature("grad_agreement_slow", -1, 1, "1", "exponential average of grad_agreement, rate 0.15"),
     Feature("batch_size", -6, 12, "octaves", "log2(batch size / 32); 0 where unknown"),

@@ -59,6 +59,27 @@ def hill_exponent(eigenvalues: Array) -> float:
     return 1.0 + tail / total if tail < (FLAT - 1.0) * total else math.nan
 
 
+def update_ratio(moved: Array, sizes: Array, matrices: Array) -> Array:
+    """Geometric mean over the weight matrices of |update| / |parameters|: (...), NaN where nothing moved.
+
+    Matrix by matrix, as an embedding may hold most of what a model weighs and hardly move; vectors are left out,
+    as many of them begin at zero. A model without a matrix is taken as one vector.
+
+    Args:
+        moved: (P, ...) norm of each parameter's update.
+        sizes: (P, ...) norm of each parameter before it.
+        matrices: (P,) which of them have at least two dimensions.
+    """
+    if matrices.any():
+        moved, sizes = moved[matrices], sizes[matrices]
+    else:
+        moved, sizes = np.sqrt((moved**2).sum(axis=0))[None], np.sqrt((sizes**2).sum(axis=0))[None]
+    known = (moved > 0) & (sizes > 0) & np.isfinite(moved) & np.isfinite(sizes)
+    logs = np.log(np.where(known, moved, 1.0)) - np.log(np.where(known, sizes, 1.0))
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.exp(logs.sum(axis=0) / np.maximum(count, 1)), np.nan)
+
+
 def summarise(
     spec: RunSpec,
     step: Array,
@@ -81,7 +102,7 @@ def summarise(
         decision: (R,) index of the decision now due.
         losses: (R, W) loss of each step; NaN where not measured, +inf where not finite.
         grad_norms: (R, W) gradient norm of each step; NaN where not sampled. Likewise
-            update_ratios, |update| / |parameters|, and grad_agreements, the cosine with the step before.
+            update_ratios, see `update_ratio`, and grad_agreements, the cosine with the step before.
         bucket_loss: (R, K) mean loss of the examples drawn from each bucket; NaN where none was.
         validation_loss: (R,) latest validation loss; NaN where none was reported.
         group_alpha: (R, G) exponents of the weight spectra at the window's end; NaN for groups without a matrix.

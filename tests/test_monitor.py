@@ -63,7 +63,9 @@ def test_dropped_schedulers_stop_measuring():
 
 
 def test_gradient_telemetry_is_what_autograd_computed():
-    model, optimizer = start(momentum=0.0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    model[0].weight.data *= 10.0  # most of what the model weighs: it must not drown the other matrix
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     monitor = Monitor(optimizer, frozenset({"grad_norm", "update_ratio", "grad_agreement"}))
     monitor.begin(0, 3, 1)
     norms, ratios, cosines, last = [], [], [], None
@@ -71,10 +73,11 @@ def test_gradient_telemetry_is_what_autograd_computed():
         x, y = batch(step)
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
-        gradient = torch.cat([p.grad.flatten() for p in model.parameters()]).double()
-        weights = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+        gradients = {p: p.grad.double() for p in model.parameters() if p.grad is not None}
+        gradient = torch.cat([values.flatten() for values in gradients.values()])
         norms.append(float(gradient.norm()))
-        ratios.append(float(0.05 * gradient.norm() / weights.norm()))
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        ratios += [float(0.05 * gradients[p].norm() / p.detach().double().norm()) for p in matrices]
         if last is not None:
             cosines.append(float(gradient @ last / gradient.norm() / last.norm()))
         last = gradient

@@ -64,7 +64,7 @@ def test_features_have_the_values_their_table_says():
     assert feature(seen, "loss_change")[3] == pytest.approx(np.log(0.8 / 1.6), rel=1e-5)
     assert feature(seen, "loss_change_fast")[1] == pytest.approx(0.5 * np.log(1.5 / 2.0), rel=1e-5)
     assert feature(seen, "grad_vs_first")[2] == pytest.approx(np.log(2 / 3), rel=1e-5)
-    assert feature(seen, "update_ratio")[0] == pytest.approx(-3.0, rel=1e-5)
+    assert feature(seen, "matrix_update")[0] == pytest.approx(-3.0, rel=1e-5)
     assert feature(seen, "batch_size")[0] == 1.0
     assert feature(seen, "decisions_left")[0] == pytest.approx(np.log10(10), rel=1e-5)
     assert feature(seen, "feedback").tolist() == [1, 1, 1, 1]

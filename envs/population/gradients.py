@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from rlsched.contract import Array
-from rlsched.envs.population.layout import row_norms, row_products
+from rlsched.envs.population.layout import parameter_norms, parameter_products
 from rlsched.envs.population.network import Network
+from rlsched.telemetry import update_ratio
 
 
 class GradientStatistics:
@@ -29,8 +30,9 @@ class GradientStatistics:
 
     def before_step(self, sampled: Array, step: Array) -> None:
         """Look at parameters and gradients of the `sampled` rows (r,), which have done `step` (r,) steps."""
-        self._norm, self._size = _array(row_norms(self._gradients)), _array(row_norms(self._parameters))
-        product = _array(row_products(self._gradients, self._last))
+        self._norm = _array(torch.linalg.vector_norm(parameter_norms(self._gradients), dim=0))
+        self._sizes = _array(parameter_norms(self._parameters))
+        product = _array(parameter_products(self._gradients, self._last).sum(dim=0))
         with np.errstate(invalid="ignore"):  # of a row that diverges
             cosine = product / (np.maximum(self._norm, 1e-8) * np.maximum(self.last_norm, 1e-8))
         self._cosine = np.where(self.last_step == step - 1, cosine, np.nan)
@@ -45,12 +47,11 @@ class GradientStatistics:
         self.last_step[self._kept] = step[self._kept]
 
     def after_step(self, moved: Tensor) -> Array:
-        """(3, r) gradient norm, |update| / |parameters| and cosine with the step before; NaN where not taken.
+        """(3, r) gradient norm, ratio of the update and cosine with the step before; NaN where not taken.
 
-        `moved` (r,) is the norm of the update.
+        `moved` (P, r) is the norm of each parameter's update.
         """
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = np.where(self._size > 0, _array(moved) / self._size, np.nan)
+        ratio = update_ratio(_array(moved), self._sizes, self._network.layout.matrices)
         return np.where(self._kept, np.stack([self._norm, ratio, self._cosine]), np.nan)
 
 

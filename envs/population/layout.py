@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,10 +19,14 @@ class Layout:
     Args:
         rows: R.
         shapes: of a model's parameters.
+        matrices: which of them are weight matrices; by default those of at least two dimensions.
     """
 
-    def __init__(self, rows: int, shapes: Sequence[torch.Size | tuple[int, ...]]) -> None:
+    def __init__(
+        self, rows: int, shapes: Sequence[torch.Size | tuple[int, ...]], matrices: Sequence[bool] | None = None
+    ) -> None:
         self.rows, self.shapes = rows, [tuple(shape) for shape in shapes]
+        self.matrices = np.array([len(shape) > 1 for shape in self.shapes] if matrices is None else matrices)
         self.size = rows * sum(math.prod(shape) for shape in self.shapes)
 
     def zeros(self, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -38,14 +43,14 @@ class Layout:
         return views
 
 
-def row_products(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """(R,) inner product of every row of two lists of (R, ...) parameters."""
+def parameter_products(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """(P, R) inner product of every row of two lists of P (R, ...) parameters, parameter by parameter."""
     rows = len(first[0])
     products = [(a.reshape(rows, -1) * b.reshape(rows, -1)).sum(dim=1) for a, b in zip(first, second, strict=True)]
-    return torch.stack(products).sum(dim=0)
+    return torch.stack(products)
 
 
-def row_norms(parameters: Sequence[Tensor]) -> Tensor:
-    """(R,) Euclidean norm of every row of a list of (R, ...) parameters."""
+def parameter_norms(parameters: Sequence[Tensor]) -> Tensor:
+    """(P, R) Euclidean norm of every row of each of a list of P (R, ...) parameters."""
     norms = [torch.linalg.vector_norm(values.reshape(len(values), -1), dim=1) for values in parameters]
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return torch.stack(norms)

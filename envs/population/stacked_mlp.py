@@ -70,7 +70,7 @@ class StackedMLP:
         self.shapes, self.dtype, self.device = list(shapes), dtype, device
         self.sizes = aligned(np.max([shape.sizes for shape in shapes], axis=0)).tolist()
         parameters = [shape for a, b in itertools.pairwise(self.sizes) for shape in ((a, b), (1, b))]
-        self.layout = Layout(len(shapes), parameters)
+        self.layout = Layout(len(shapes), parameters, [True, False] * (len(parameters) // 2))
         self.parameters = self.layout.zeros(dtype, device)
         self.gradients = self.layout.zeros(dtype, device)
         views, gradients = self.layout.views(self.parameters), self.layout.views(self.gradients)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from rlsched.contract import Array, State
-from rlsched.envs.population.layout import Layout, row_norms, row_products
+from rlsched.envs.population.layout import Layout, parameter_norms, parameter_products
 
 TINY = 1e-30
 """Added to squares of gradients under a root: far below what Adam's eps lets through."""
@@ -94,8 +94,8 @@ class StackedOptimizer:
         """Update every row with its `lr` (r,). `gradients` are flat, and may be overwritten.
 
         Returns:
-            the norm (r,) of each row's update, if `measure`. It follows from the direction of the update, which
-            costs less than keeping a copy of the parameters and is not rounded as their difference is.
+            the norm (P, r) of every parameter's update, if `measure`. It follows from the direction of the update,
+            which costs less than keeping a copy of the parameters and is not rounded as their difference is.
         """
         settings = self._settings
         self.steps += 1
@@ -135,12 +135,12 @@ class StackedOptimizer:
         return self._scratch, lr * second_correction / (1.0 - settings.first_decay**self.steps)
 
     def _update_norm(self, directions: list[Tensor], rate: Array, shrink: Array | None) -> Tensor:
-        """|rate * direction + shrink * parameters| of every row."""
-        along = row_norms(directions).double() * torch.from_numpy(rate).to(self._parameters.device)
+        """(P, r) |rate * direction + shrink * parameter| of every row, parameter by parameter."""
+        along = parameter_norms(directions).double() * torch.from_numpy(rate).to(self._parameters.device)
         if shrink is None:
             return along
-        aside = row_norms(self._views).double() * torch.from_numpy(shrink).to(along)
-        product = row_products(directions, self._views).double() * torch.from_numpy(rate * shrink).to(along)
+        aside = parameter_norms(self._views).double() * torch.from_numpy(shrink).to(along)
+        product = parameter_products(directions, self._views).double() * torch.from_numpy(rate * shrink).to(along)
         return (along.square() + 2.0 * product + aside.square()).clamp(min=0.0).sqrt()
 
     def _columns(self, values: Array) -> list[Tensor]:

@@ -18,7 +18,7 @@ from torch import nn
 from rlsched import _check
 from rlsched.contract import Array
 from rlsched.envs.tasks.assemble import Pool, assemble, mislabel
-from rlsched.envs.tasks.data import DataConfig, DataFamily
+from rlsched.envs.tasks.data import DataConfig, DataFamily, log_uniform
 from rlsched.envs.tasks.losses import sequence_cross_entropy
 from rlsched.envs.tasks.models import CharacterGRU, CharacterTransformer
 from rlsched.envs.tasks.task import Task, TaskConfig, expect
@@ -51,11 +51,14 @@ class CharactersConfig(DataConfig):
         model: "transformer" (causal, pre-norm, two heads) or "gru".
         width: of the transformer's residual stream, or the GRU's state; even, in [2, 512].
         layers: of a transformer, in [1, 8].
+        embedding_scale: standard deviation of a transformer's initial embeddings, in [1e-3, 10]: 0.02 in GPT-2,
+            1 in torch.
     """
 
     model: str = "gru"
     width: int = 32
     layers: int = 1
+    embedding_scale: float = 0.1
 
     shared: ClassVar[tuple[str, ...]] = (*DataConfig.shared, "model", "width", "layers")
 
@@ -66,6 +69,7 @@ class CharactersConfig(DataConfig):
         if self.width % 2:
             raise ValueError(f"width must be even, for two heads, got {self.width}.")
         _check.integer("layers", self.layers, 1, 8)
+        _check.real("embedding_scale", self.embedding_scale, 1e-3, 10.0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Characters(DataFamily):
             model=model,
             width=int(rng.choice([16, 32, 64] if model == "gru" else [16, 32])),
             layers=1 if model == "gru" else int(rng.integers(1, 3)),
+            embedding_scale=0.1 if model == "gru" else log_uniform(rng, 0.02, 1.0),
         )
 
     def build(self, config: TaskConfig) -> Task:
@@ -109,7 +114,9 @@ class Characters(DataFamily):
         make_model: Callable[[torch.Generator], nn.Module] = (
             functools.partial(CharacterGRU, vocabulary, config.width)
             if config.model == "gru"
-            else functools.partial(CharacterTransformer, vocabulary, LENGTH, config.width, config.layers)
+            else functools.partial(
+                CharacterTransformer, vocabulary, LENGTH, config.width, config.layers, scale=config.embedding_scale
+            )
         )
         return assemble(
             config,

@@ -21,14 +21,24 @@ class CharacterTransformer(nn.Module):
         length: longest sequence L.
         width: of the residual stream, even.
         layers: number of layers.
-        generator: of the weights: torch's default distributions for linear layers, normal with standard
-            deviation 0.1 for tokens and positions (torch's default of 1 would drown what the layers add).
+        generator: of the weights: torch's default distributions for linear layers, normal for tokens and
+            positions.
+        scale: standard deviation of the latter.
     """
 
-    def __init__(self, vocabulary: int, length: int, width: int, layers: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        length: int,
+        width: int,
+        layers: int,
+        generator: torch.Generator,
+        *,
+        scale: float = 0.1,
+    ) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(0.1 * torch.randn(vocabulary, width, generator=generator))
-        self.positions = nn.Parameter(0.1 * torch.randn(length, width, generator=generator))
+        self.tokens = nn.Parameter(scale * torch.randn(vocabulary, width, generator=generator))
+        self.positions = nn.Parameter(scale * torch.randn(length, width, generator=generator))
         self.layers = nn.Sequential(*(_Layer(width, length, generator) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         self.output = linear(width, vocabulary, generator)
