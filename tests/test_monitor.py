@@ -63,8 +63,9 @@ def test_dropped_schedulers_stop_measuring():
 
 
 def test_gradient_telemetry_is_what_autograd_computed():
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
-    model[0].weight.data *= 10.0  # most of what the model weighs: it must not drown the other matrix
+    first = nn.Linear(6, 5)
+    first.weight.data *= 10.0  # most of what the model weighs: it must not drown the other matrix
+    model = nn.Sequential(first, nn.Tanh(), nn.Linear(5, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     monitor = Monitor(optimizer, frozenset({"grad_norm", "update_ratio", "grad_agreement"}))
     monitor.begin(0, 3, 1)
