@@ -40,8 +40,9 @@ def test_losses_are_those_of_driving_the_runs():
 
 
 def test_a_run_that_fails_is_said_to_have_failed(tmp_path, capsys):
-    flags = ["--task", "teacher", "--controllers", "linear,constant", "--seeds", "2", "--base-lr-factor", "1e6"]
-    assert cli(["compare", *flags, "--task-seed", "1", "--out", str(tmp_path)]) == 0
+    seed = next(seed for seed in range(20) if draw("quick", seed, 1.0).config.optimizer == "sgd")
+    flags = ["--task", "quick", "--controllers", "linear,constant", "--seeds", "2", "--base-lr-factor", "1e6"]
+    assert cli(["compare", *flags, "--task-seed", str(seed), "--out", str(tmp_path)]) == 0
     assert "2 of 2" in " ".join(capsys.readouterr().out.split())
     found = json.loads((tmp_path / "comparison.json").read_text())
     assert found["methods"]["constant"]["test"] == [None, None]

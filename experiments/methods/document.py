@@ -27,6 +27,9 @@ runs any of them side by side on one task. In formulas `p` is the share of the r
 formula is what multiplies the base learning rate. This page is made from the docstrings by
 `python -m rlsched.experiments.methods.document`, and a test holds it to them.
 """
+TESTS = ("schedules*", "closed_loop*", "fed_hyper", "group_rates", "law*", "drivers*", "autolrs", "hdet", "wsd_s",
+         "metagradient", "controllers")  # fmt: skip
+"""Files of tests of single methods, `tests/test_*.py`."""
 ABSENT: dict[str, str] = {}
 """Methods that cannot reasonably act through the contracts -> why."""
 
@@ -61,9 +64,10 @@ def _section(entry: CatalogueEntry) -> str:
 
 
 def file_of_tests(entry: CatalogueEntry) -> str:
-    """The test file that mentions the class most, from the root of the repository; empty if none does."""
+    """The file in `TESTS` that mentions the class most, from the root of the repository; empty if none does."""
     word = re.compile(rf"\b{entry.method.__name__}\b")
-    mentions = {path: len(word.findall(path.read_text())) for path in sorted((ROOT / "tests").glob("test_*.py"))}
+    files = sorted(path for pattern in TESTS for path in (ROOT / "tests").glob(f"test_{pattern}.py"))
+    mentions = {path: len(word.findall(path.read_text())) for path in files}
     best = max(mentions, key=lambda path: mentions[path])
     return best.relative_to(ROOT).as_posix() if mentions[best] else ""
 

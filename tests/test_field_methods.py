@@ -1,0 +1,87 @@
+"""Methods of the catalogue as comparators of an evaluation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rlsched import Linear
+from rlsched._check import ArgumentError
+from rlsched.agents.rollouts import NO_WEIGHTS, InProcess, Setting
+from rlsched.controllers import PolyakMomentum, Power
+from rlsched.envs.drivers import WSDS
+from rlsched.envs.tasks import Digits
+from rlsched.experiments.evaluation import Controlled, Evaluation, Results, field_methods, make_suite, schedules
+from rlsched.experiments.evaluation.field import SETS, DrivenBy
+from rlsched.experiments.methods import METHODS
+from rlsched.policy import PolicyInterface
+
+TASKS = Digits(min_steps=60, max_steps=60, max_batch=16)
+SETTING = Setting(TASKS, PolicyInterface())
+
+
+def config_of(**changes):
+    return dataclasses.replace(TASKS.sample(np.random.default_rng(0)), **changes)
+
+
+def test_sets_stand_for_all_of_a_kind_and_what_is_there_anyway_is_left_out():
+    names = [each.name for each in field_methods("controllers")]
+    assert len(names) == len(set(names)) > 15
+    assert not {"linear", "cosine", "constant", "rex", "wsd", "rlsched", "temp-balance"} & set(names)
+    assert {each.name for each in field_methods("drivers")} == {e.name for e in METHODS if e.driver}
+    assert [each.name for each in field_methods("uba, linear,greedy")] == ["uba", "greedy"]
+    assert field_methods("") == []
+    assert set(SETS) == {"controllers", "drivers"}
+    with pytest.raises(ArgumentError, match="'sgd'"):
+        field_methods("sgd")
+
+
+def test_methods_are_told_apart_by_their_settings():
+    contents = [each.content for each in field_methods("controllers,drivers")]
+    assert len(set(contents)) == len(contents)
+
+
+@pytest.mark.parametrize(
+    ("controller", "changes", "fits"),
+    [
+        (PolyakMomentum(), {"optimizer": "adam"}, False),
+        (PolyakMomentum(), {"optimizer": "sgd"}, True),
+        (Power(), {"batch_size_known": False}, False),
+        (Power(), {"batch_size_known": True}, True),
+        (Linear(), {"batch_size_known": False}, True),
+    ],
+)
+def test_a_controller_that_cannot_schedule_a_task_is_not_asked_to(controller, changes, fits):
+    assert Controlled("it", controller).fits(config_of(**changes)) is fits
+
+
+def test_a_driver_reports_what_it_ran_and_all_that_it_spent():
+    task = TASKS.build(config_of(num_decisions=10, base_lr=0.01, optimizer="adam"))
+    driver = WSDS()
+    (ran,) = DrivenBy("wsd-s", driver).train(SETTING, NO_WEIGHTS, [task], [7], whole=True)
+    driven = driver.run(task, 7)
+    first = SETTING.population([task])
+    first.reset([7])
+    assert ran.validation == pytest.approx(np.log(driven.validation[-1] / first.validation_loss()[0]))
+    assert ran.test == pytest.approx(np.log(driven.test / first.test_loss()[0]))
+    assert ran.spent == driven.spent / 60
+    np.testing.assert_array_equal(ran.steps, driven.steps)
+    np.testing.assert_array_equal(ran.lr, driven.lr)
+
+
+def test_they_join_an_evaluation_beside_what_is_there(tmp_path):
+    suite = make_suite("quick", groups=1)
+    few = [dataclasses.replace(each, factors=(0.3, 1.0)) for each in schedules()]
+    field = [dataclasses.replace(each, factors=(1.0,)) for each in field_methods("polyak-momentum,greedy,uba")]
+    methods = [*few, *field, *field_methods("wsd-s")]
+    evaluation = Evaluation(suite, methods, {}, reports=1, folder=tmp_path)
+    runs = evaluation.run(InProcess)
+    results = Results.gather(suite, {}, {each.name: each.kind for each in methods}, runs)
+    rows = {row.method: row for row in results.rows if row.tasks == "all"}
+    by_sgd = [c.optimizer == "sgd" for c in suite.configs]
+    assert rows["greedy"].count == rows["uba"].count == len(suite.configs)
+    assert rows["greedy"].runs == 1
+    assert rows["wsd-s"].runs == np.mean([run.spent for run in runs if run.method == "wsd-s"])
+    assert ("polyak-momentum" in rows) == any(by_sgd)
+    again = Results.load(results.save(tmp_path / "out").parent)
+    assert [row.method for row in again.rows] == [row.method for row in results.rows]
