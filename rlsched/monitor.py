@@ -21,6 +21,9 @@ SNAPSHOT_ELEMENTS = 2**16
 GROUP_ELEMENTS = 2**12
 """Elements of a parameter group that its rotation is measured on at least, however many groups there are."""
 
+Parts = list[tuple[Tensor, slice]]
+"""Parameters, and which elements of each, flattened, are measured."""
+
 _GRADIENT = frozenset({"grad_norm", "update_ratio", "grad_agreement"})
 
 
@@ -43,6 +46,7 @@ class Monitor:
 
     def __init__(self, optimizer: Optimizer, reads: frozenset[str], elements: int = SNAPSHOT_ELEMENTS) -> None:
         self._optimizer, self._elements = optimizer, elements
+        self._parts: Parts = []
         self._before: Tensor | None = None
         self._last_gradient: Tensor | None = None
         self._last_gradient_step = -1
@@ -177,12 +181,13 @@ class Monitor:
         groups = self._optimizer.param_groups
         elements = max(GROUP_ELEMENTS, self._elements // len(groups))
         weights = [_matrices(group) for group in groups]
-        return [_sample(each, elements, lambda parameter: parameter) if each else None for each in weights]
+        return [_sample(_parts(each, elements), lambda parameter: parameter) if each else None for each in weights]
 
     def _before_step(self) -> None:
         if is_sampled(self._step - self._start, self._steps_ahead):
             if self._reads & _GRADIENT:
-                self._before = self._snapshot(lambda parameter: parameter)
+                self._parts = _parts(self._trained(), self._elements)
+                self._before = _sample(self._parts, lambda parameter: parameter) if self._parts else None
             if "group_rotation" in self._reads:
                 self._group_before = self._group_weights()
 
@@ -203,37 +208,22 @@ class Monitor:
 
     def _measure(self, before: Tensor) -> None:
         """Gradient statistics of an update, from the parameters `before` it."""
-        if all(parameter.grad is None for parameter in self._parameters()):
+        gradients = [parameter.grad for parameter, _ in self._parts if parameter.grad is not None]
+        if not gradients or any(gradient.is_sparse for gradient in gradients):
             return
-        gradient, after = self._snapshot(_gradient_of), self._snapshot(lambda parameter: parameter)
-        # Not the same parameters as before the step: their gradients turned out to be sparse.
-        if gradient is None or after is None or after.shape != before.shape:
-            return
-        parameters = self._trained()
-        lengths = torch.tensor(
-            [len(range(*part.indices(p.numel()))) for p, part in _parts(parameters, self._elements)],
-            device=before.device,
-        )
-        moved, sizes = (
-            torch.segment_reduce(values.square(), "sum", lengths=lengths) for values in (after - before, before)
-        )
+        gradient, after = _sample(self._parts, _gradient_of), _sample(self._parts, lambda parameter: parameter)
+        moved, sizes = _norms(after - before, self._parts), _norms(before, self._parts)
         agreement = torch.full((), math.nan)
         last = self._last_gradient
         if last is not None and self._last_gradient_step == self._step - 1 and last.shape == gradient.shape:
             agreement = torch.nn.functional.cosine_similarity(gradient, last.to(gradient.device), dim=0)
-        few = torch.stack([gradient.square().sum(), agreement.to(gradient)])
-        norm, cosine, *squares = torch.cat([few, moved, sizes]).tolist()
+        norm, cosine = torch.stack([gradient.square().sum(), agreement.to(gradient)]).tolist()
         if not math.isfinite(norm):
             return
         self._last_gradient, self._last_gradient_step = gradient, self._step
-        norms = np.sqrt(squares).reshape(2, -1)
-        ratio = float(update_ratio(norms[0], norms[1], np.array([p.ndim > 1 for p in parameters])))
+        matrices = np.array([parameter.ndim > 1 for parameter, _ in self._parts])
+        ratio = float(update_ratio(moved, sizes, matrices))
         self._gradients[self._step - self._start] = (math.sqrt(norm), ratio, cosine)
-
-    def _snapshot(self, select: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """A flat float copy of `select(parameter)`, evenly subsampled, over the parameters that are trained."""
-        parameters = self._trained()
-        return _sample(parameters, self._elements, select) if parameters else None
 
     def _trained(self) -> list[Tensor]:
         """The parameters that are measured.
@@ -247,22 +237,31 @@ class Monitor:
             yield from group["params"]
 
 
-def _sample(parameters: Sequence[Tensor], elements: int, select: Callable[[Tensor], Tensor]) -> Tensor:
-    """A flat float copy of `select(parameter)` over `parameters`, evenly subsampled to about `elements`."""
-    wide = any(parameter.dtype == torch.float64 for parameter in parameters)
-    device, dtype = parameters[0].device, torch.float64 if wide else torch.float32
-    parts = [select(p).detach().reshape(-1)[part].to(device, dtype) for p, part in _parts(parameters, elements)]
-    return torch.cat(parts)
-
-
-def _parts(parameters: Sequence[Tensor], elements: int) -> Iterator[tuple[Tensor, slice]]:
-    """Each of `parameters`, and which of its elements an even subsample of about `elements` has."""
+def _parts(parameters: Sequence[Tensor], elements: int) -> Parts:
+    """Each of `parameters`, with the elements of it that an even subsample of about `elements` has."""
     # Odd, and running on from one tensor to the next, so that it does not fall in step with the layers.
     stride = -(-sum(p.numel() for p in parameters) // elements) | 1
-    position = 0
+    position, parts = 0, []
     for parameter in parameters:
-        yield parameter, slice(-position % stride, None, stride)
+        parts.append((parameter, slice(-position % stride, None, stride)))
         position += parameter.numel()
+    return parts
+
+
+def _sample(parts: Parts, select: Callable[[Tensor], Tensor]) -> Tensor:
+    """A flat float copy of those elements of `select(parameter)`, one parameter after the other."""
+    wide = any(parameter.dtype == torch.float64 for parameter, _ in parts)
+    device, dtype = parts[0][0].device, torch.float64 if wide else torch.float32
+    return torch.cat([select(p).detach().reshape(-1)[part].to(device, dtype) for p, part in parts])
+
+
+def _norms(values: Tensor, parts: Parts) -> Array:
+    """(P,) Euclidean norm of each parameter's elements of a sample; 0 where it has none."""
+    lengths = np.array([len(range(*part.indices(parameter.numel()))) for parameter, part in parts])
+    norms, some = np.zeros(len(parts)), lengths > 0
+    starts = (np.cumsum(lengths) - lengths)[some]
+    norms[some] = np.sqrt(np.add.reduceat(values.square().cpu().numpy(), starts, dtype=np.float64))
+    return norms
 
 
 def _matrices(group: dict[str, Any]) -> list[Tensor]:

@@ -71,8 +71,12 @@ def test_a_driver_reports_what_it_ran_and_all_that_it_spent():
 
 def test_they_join_an_evaluation_beside_what_is_there(tmp_path):
     suite = make_suite("quick", groups=1)
-    few = [dataclasses.replace(each, factors=(0.3, 1.0)) for each in schedules()]
-    field = [dataclasses.replace(each, factors=(1.0,)) for each in field_methods("polyak-momentum,greedy,uba")]
+
+    def at(factors, methods):
+        return [dataclasses.replace(each, factors=factors) for each in methods if isinstance(each, Controlled)]
+
+    few = at((0.3, 1.0), schedules())
+    field = at((1.0,), field_methods("polyak-momentum,greedy,uba"))
     methods = [*few, *field, *field_methods("wsd-s")]
     evaluation = Evaluation(suite, methods, {}, reports=1, folder=tmp_path)
     runs = evaluation.run(InProcess)

@@ -42,8 +42,8 @@ class AutoLRS:
         arXiv:2105.10762; the authors' code, github.com/YuchenJin/autolrs.
     Deviation: stages are of equal length and begin at decisions (theirs: 1,000 steps after a warm-up, then twice
         as many each time); validation losses are forecast in all of them (theirs: training losses at first);
-        outliers are those of the exponential itself (theirs: of splines). The first candidate is not random. In
-        the authors' code kappa is so large that the search is all exploration, which did worse here.
+        outliers are those of the exponential itself (theirs: of splines). The first candidate is not random, and
+        kappa is 1 (theirs: 1e6, all exploration; that made no clear difference here).
 
     Attributes:
         stages: of the run, at least 1.

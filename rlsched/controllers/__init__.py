@@ -7,12 +7,13 @@ from rlsched.controllers.closed_loop import (
     GradientSNR,
     Greedy,
     Hypergradient,
+    LayerRotation,
     Plateau,
     PolyakMomentum,
+    SigmoidBalance,
+    TempBalance,
     VolSched,
 )
-from rlsched.controllers.closed_loop.layer_rotation import LayerRotation
-from rlsched.controllers.closed_loop.temp_balance import TempBalance
 from rlsched.controllers.curricula import Curriculum, FixedCurriculum, curricula
 from rlsched.controllers.guard import Guard
 from rlsched.controllers.learned import PolicyController
@@ -72,6 +73,7 @@ __all__ = [
     "Power",
     "Rewarm",
     "Sampled",
+    "SigmoidBalance",
     "SlowStartFastDecay",
     "StepDecay",
     "Tabulated",
