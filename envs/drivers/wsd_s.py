@@ -85,7 +85,7 @@ class WSDS:
     Source: Wen et al. 2024, Understanding Warmup-Stable-Decay Learning Rates: A River Valley Loss Landscape
         Perspective, arXiv:2410.05192.
     Deviation: without the warm-up. A decay takes a share of its leg, the stretch since the last budget, as in the
-        authors' framework (Levanter).
+        authors' framework (Levanter); the paper's text was not at hand.
 
     Attributes:
         budgets: shares of the run, increasing, the last 1.

@@ -1,7 +1,7 @@
 """What documents say of the shipped policy: `python -m rlsched.experiments.default_policy.evidence DIR [DIR ...]`.
 
 Each DIR is the folder of an `rlsched evaluate`. Figures go to docs/evidence.json, the picture of the first to
-docs/evidence.png, and the tables into README.md and docs/policy.md, between the marks that are there for them.
+docs/evidence.png, and the tables into `DOCUMENTS`, between the marks that are there for them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from rlsched.experiments.evaluation import Results, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON = ROOT / "docs" / "evidence.json"
-DOCUMENTS = {"README.md": "short", "docs/policy.md": "long"}
+DOCUMENTS = {"README.md": "short", "docs/policy.md": "long", "docs/findings.md": "field"}
+"""Document -> its table: of the policy and what is tuned ("short"), the policy alone on every kind of task ("long"),
+or every method there is ("field")."""
 KINDS = ("all", "noisy or mixed", "clean")
+FIELD = ("field", "driver")
+"""Kinds of methods that `rlsched evaluate --methods` adds: too many for all tables."""
 
 
 def main(folders: Sequence[str]) -> int:
@@ -37,12 +41,13 @@ def main(folders: Sequence[str]) -> int:
         found[results.suite] = {
             "made_with": results.made_with,
             "tasks": len(results.tasks),
-            "rows": [dataclasses.asdict(row) for row in results.rows if row.kind != "curriculum"],
+            "rows": [dataclasses.asdict(row) for row in results.rows if _kept(row)],
         }
     texts = {name: filled((ROOT / name).read_text(), found, length) for name, length in DOCUMENTS.items()}
     write_atomically(JSON, json.dumps(found, indent=1).encode())
     first = next(iter(found))
-    print(plot_ranking([row for row in rows(found[first]) if row.tasks == "all"], JSON.with_suffix(".png")))
+    shown = [row for row in rows(found[first]) if row.tasks == "all" and row.kind not in FIELD]
+    print(plot_ranking(shown, JSON.with_suffix(".png")))
     for name, text in texts.items():
         print(write_atomically(ROOT / name, text.encode()))
     return 0
@@ -60,10 +65,16 @@ def filled(text: str, found: dict[str, Any], length: str) -> str:
         suite = match.group(1)
         if suite not in found:
             raise ArgumentError(f"a folder with results of the suite {suite} must be among those given.")
-        table = short(rows(found[suite])) if length == "short" else long(rows(found[suite]))
+        mine = [row for row in rows(found[suite]) if length == "field" or row.kind not in FIELD]
+        table = long(mine) if length == "long" else short(mine)
         return f"<!-- evidence {suite} -->\n{table}\n<!-- end -->"
 
     return re.sub(r"<!-- evidence (\S+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def _kept(row: Row) -> bool:
+    """Not one of the many curricula, and of the methods of the field only what a table shows."""
+    return row.kind != "curriculum" and (row.kind not in FIELD or row.tasks in KINDS)
 
 
 def short(table: Sequence[Row]) -> str:
