@@ -21,8 +21,8 @@ from rlsched.experiments.evaluation import Results, Row
 ROOT = Path(__file__).resolve().parents[2]
 JSON = ROOT / "docs" / "evidence.json"
 DOCUMENTS = {"README.md": "short", "docs/policy.md": "long", "docs/findings.md": "field"}
-"""Document -> its table: of the policy and what is tuned ("short"), the policy alone on every kind of task ("long"),
-or every method there is ("field")."""
+"""Document -> its table: of the policy and what is tuned ("short"), of the policy alone on every kind of task
+("long"), or of every method there is ("field")."""
 KINDS = ("all", "noisy or mixed", "clean")
 FIELD = ("field", "driver")
 """Kinds of methods that `rlsched evaluate --methods` adds: too many for all tables."""

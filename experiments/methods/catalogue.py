@@ -15,6 +15,7 @@ from rlsched.laws import AnnealingLaw, TokenHorizon
 
 KINDS = {
     "open": "Open loop: the learning rate as a function of progress",
+    "part": "Around schedules: what takes another one",
     "law": "From a law: schedules that are fitted or computed",
     "closed": "Closed loop: the learning rate from telemetry",
     "curriculum": "Curricula",
@@ -30,8 +31,8 @@ class CatalogueEntry:
         name: on the command line.
         kind: one of `KINDS`.
         where: "module:Class" of what it is.
-        contract: "controller" or "driver", see `rlsched.contract` and `envs.drivers`; or "law", which makes a
-            schedule of what only its user knows, and is run as that schedule.
+        contract: "controller" or "driver", see `rlsched.contract` and `envs.drivers`; or "law" or "part",
+            which make a schedule of what only their user has, and are run as that schedule.
         law: "module:Class" of the law that a driver fits or computes with, whose formula it is.
         make: it, with its usual settings; by default the class without arguments.
     """
@@ -74,10 +75,10 @@ class CatalogueEntry:
         return self.contract == "controller" and self.kind != "joint" and not self.create().reads & GROUP_TELEMETRY
 
     def create(self) -> Any:
-        """The controller or driver, with its usual settings; ArgumentError for a law."""
-        if self.contract == "law":
+        """The controller or driver, with its usual settings; ArgumentError for a law or a part."""
+        if self.contract in ("law", "part"):
             raise _check.ArgumentError(
-                f"{self.name} is a law, and needs what only you know of your run: see docs/methods.md, and give "
+                f"{self.name} is a {self.contract}, and needs what only you have: see docs/methods.md, and give "
                 "the schedule it makes to RLScheduler(optimizer, num_steps, controller=...)."
             )
         return self.make(self.method)
@@ -114,6 +115,10 @@ def _law(name: str, where: str) -> CatalogueEntry:
     return CatalogueEntry(name, "law", f"rlsched.laws.{where}", "law")
 
 
+def _part(name: str, where: str) -> CatalogueEntry:
+    return CatalogueEntry(name, "part", f"rlsched.controllers.schedules.{where}", "part")
+
+
 METHODS = (
     _schedule("constant", "constant:Constant"),
     _schedule("step", "step_decay:StepDecay"),
@@ -132,6 +137,11 @@ METHODS = (
     _schedule("cyclical", "cyclical:Cyclical"),
     _schedule("multiplicative-cycles", "multiplicative_cycles:MultiplicativeCycles"),
     _schedule("slow-start", "slow_start_fast_decay:SlowStartFastDecay"),
+    _part("warmup", "warmup:Warmup"),
+    _part("sampled", "sampled:Sampled"),
+    _part("between", "between:Between"),
+    _part("token-schedule", "token_schedule:TokenSchedule"),
+    _part("tabulated", "tabulated:Tabulated"),
     _driver("refined", "law", "refined:Refined", "refinement:Refinement"),
     _driver("multi-power", "law", "law_optimised:LawOptimised", "multi_power:MultiPowerLaw"),
     _driver(

@@ -16,7 +16,8 @@ INTRODUCTION = """\
 What the literature offers for setting a learning rate, under one contract. Each is a `Controller`, which works in
 a run of your own (`RLScheduler(optimizer, num_steps, controller=...)`), side by side in a population, and in
 evaluations; or, where it must save, branch, restart or average runs, a `Driver` (`driver.run(task, seed)`), which
-owns the runs it needs and counts every step it spends; or a law, which makes a schedule of what its user knows.
+owns the runs it needs and counts every step it spends; or a law or a part, which make a schedule of what their
+user has, and are run as that schedule.
 `rlsched controllers` lists them, and
 
 ```bash
