@@ -80,7 +80,7 @@ class WSDS:
     budget is a checkpoint of one and the same run, which ends a window there; `results` reads them off. In the
     decay before a budget, of which a share q is done, the multiplier of the learning rate is
 
-        1 / (q / floor + 1 - q).
+        1 / (q / floor + 1 - q)
 
     Source: Wen et al. 2024, Understanding Warmup-Stable-Decay Learning Rates: A River Valley Loss Landscape
         Perspective, arXiv:2410.05192.
