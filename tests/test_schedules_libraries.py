@@ -1,11 +1,14 @@
-"""Open-loop schedules against torch's and transformers' own, step by step over whole runs."""
+"""Open-loop schedules against those of torch, transformers and pytorch_optimizer, step by step over whole runs."""
 
 import numpy as np
 import pytest
 import torch
+from pytorch_optimizer import REXScheduler
+from pytorch_optimizer.lr_scheduler import get_wsd_schedule
 from torch.optim import lr_scheduler
 
 from rlsched.controllers.schedules import (
+    REX,
     WSD,
     Between,
     Constant,
@@ -174,3 +177,21 @@ def test_wsd_is_that_of_transformers(optimization, shape, num_steps, warmup, coo
     # A square root magnifies the rounding of progress where the cooldown begins.
     schedule = Warmup(WSD(cooldown / num_steps, shape), warmup / num_steps)
     agrees(schedule, make, num_steps, atol=1e-7)
+
+
+@pytest.mark.parametrize("num_steps", [7, 100])
+def test_rex_is_that_of_pytorch_optimizer(num_steps):
+    # Not through `trajectory`: its constructor takes the first step, and each `step` returns what it sets.
+    scheduler = REXScheduler(sgd(), total_steps=num_steps, max_lr=LR)
+    expected = [scheduler.step() for _ in range(num_steps)]
+    np.testing.assert_allclose(LR * REX().profile(np.arange(1, num_steps + 1) / num_steps), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"), [("linear", "linear"), ("cosine", "cosine"), ("1-sqrt", "1-sqrt"), ("square", "1-square")]
+)
+def test_cooldowns_are_those_of_pytorch_optimizer(shape, name):
+    def make(optimizer):
+        return get_wsd_schedule(optimizer, 0, 160, 40, cooldown_type=name)
+
+    agrees(WSD(0.2, shape), make, 200, atol=1e-7)
