@@ -16,9 +16,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/rlsched demo --out runs/demo
 
-# Two processes, each with whole files: fixtures of a file are made once.
+# Two processes, each with whole files: fixtures of a file are made once. In the order of tests/conftest.py.
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

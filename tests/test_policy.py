@@ -117,7 +117,7 @@ def write(tmp_path, tensors=None, fields=None, entries=None):
         ({"tensors": {"lr_head.bias": np.full(1, np.nan, np.float32)}}, "lr_head.bias must be finite"),
         ({"tensors": {"trunk.0.bias": None}}, "trunk.0.bias must be a vector"),
         ({"tensors": {"trunk.0.bias": np.zeros((0,), np.float32)}}, "trunk.0.bias must be a vector"),
-        ({"tensors": {"normalizer.run_std": np.zeros(F, np.float32)}}, "run_std must be positive"),
+        ({"tensors": {"normalizer.run_std": np.zeros(F, np.float32)}}, "run_std must be at least 1e-06"),
         ({"tensors": {"normalizer.run_low": np.full(F, 99, np.float32)}}, "must be ordered"),
         ({"tensors": {str(i): np.zeros(1, np.float32) for i in range(200)}}, "fewer than 100"),
     ],

@@ -27,6 +27,8 @@ FILE_NAME = "policy.safetensors"
 """Of the policy in a folder."""
 MAX_BYTES = 16 * 2**20
 MAX_UNITS = 1024
+LARGEST = 1e6
+"""What a weight or a statistic of a policy may be."""
 LICENCE = "Apache-2.0"
 
 
@@ -103,11 +105,12 @@ def check_tensors(tensors: Mapping[str, Array]) -> None:
         if tensor.dtype != np.float32 or tensor.shape != shape:
             found = f"{tensor.dtype} {tensor.shape}"
             raise PolicyFormatError(f"policy tensor {name} must be float32 {shape}, is {found}.")
-        if not np.isfinite(tensor).all():
-            raise PolicyFormatError(f"policy tensor {name} must be finite everywhere.")
+        # NaN is not within bounds either; beyond them, sums would overflow.
+        if not (np.abs(tensor) <= LARGEST).all():
+            raise PolicyFormatError(f"policy tensor {name} must be finite, and within ±{LARGEST:g}, everywhere.")
     for part in ("run", "bucket"):
-        if (tensors[f"normalizer.{part}_std"] <= 0).any():
-            raise PolicyFormatError(f"policy tensor normalizer.{part}_std must be positive.")
+        if (tensors[f"normalizer.{part}_std"] < 1.0 / LARGEST).any():
+            raise PolicyFormatError(f"policy tensor normalizer.{part}_std must be at least {1.0 / LARGEST:g}.")
         if (tensors[f"normalizer.{part}_low"] > tensors[f"normalizer.{part}_high"]).any():
             raise PolicyFormatError(f"policy tensors normalizer.{part}_low and _high must be ordered.")
 
