@@ -6,7 +6,6 @@ import pytest
 
 from tests.trainings import AHEAD, SMALL, Run, run
 
-
 SLOW = ("test_docs", "test_ray", "test_training", "test_train_command", "test_units")
 """Files, by the beginning of their names, of which one that begins last would keep one process waiting."""
 
