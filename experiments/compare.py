@@ -16,6 +16,7 @@ from rlsched import _check
 from rlsched._files import write_atomically
 from rlsched.agents import TaskSettings
 from rlsched.contract import Array
+from rlsched.envs.population import Population
 from rlsched.envs.tasks import FAMILIES, Task, TaskFamily
 from rlsched.experiments.methods import CatalogueEntry, find
 from rlsched.experiments.plots.side_by_side import plot_side_by_side
@@ -46,6 +47,8 @@ def main(
     _check.integer("task_seed", task_seed, 0)
     _check.real("base_lr_factor", base_lr_factor, 1e-6, 1e6)
     chosen = draw(task, task_seed, base_lr_factor)
+    for entry in entries:
+        _check_fits(entry, chosen)
     outcomes: dict[str, Outcome] = {}
     with tqdm(total=len(entries) * seeds, desc="comparing", unit="run", dynamic_ncols=True) as bar:
         for entry in entries:
@@ -67,6 +70,19 @@ def draw(name: str, seed: int, factor: float) -> Task:
         family = FAMILIES[name]()
     config = family.sample(np.random.default_rng(seed))
     return family.build(dataclasses.replace(config, base_lr=factor * family.sensible_lr(config), curriculum=True))
+
+
+def _check_fits(entry: CatalogueEntry, task: Task) -> None:
+    """ArgumentError if it cannot schedule a run of `task`, before anything is trained."""
+    method = entry.create()
+    if entry.driver:
+        return
+    engine = Population([task], unstackable="eager")
+    engine.reset([0])
+    try:
+        method.init(engine.spec)
+    except ValueError as error:
+        raise _check.ArgumentError(f"controllers: {entry.name} cannot schedule this task. {error}") from error
 
 
 def _run(entry: CatalogueEntry, task: Task, seeds: list[int], bar: Any) -> Outcome:

@@ -81,6 +81,9 @@ def main(
     comparators += fixed_curricula(buckets) if curricula else []
     comparators += library_methods() if other_libraries else []
     comparators += field_methods(methods)
+    for each in comparators:
+        if not any(each.fits(config) for config in tasks.configs):
+            print(f"{each.name} fits none of the tasks, and is left out.")
     backend = choose_backend(workers, ray_address, deadline=DEADLINE)
     runs = _run(Evaluation(tasks, comparators, found, reports, out / "runs"), backend)
     best = default(*best_default(runs))

@@ -14,7 +14,7 @@ from rlsched.envs.population import Population
 from rlsched.envs.tasks import Task
 
 T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Student's t at 97.5 % for 1 to 10 degrees of freedom; beyond, 1.96 + 2.4 / degrees is within 0.5 %."""
+"""Student's t at 97.5 % for 1 to 10 degrees of freedom; beyond, 1.96 + 2.4 / degrees is within 1.1 %."""
 
 
 @dataclass(frozen=True, eq=False)

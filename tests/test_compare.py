@@ -53,6 +53,9 @@ def test_a_run_that_fails_is_said_to_have_failed(tmp_path, capsys):
     [
         (["--task", "nothing"], "task must be one of"),
         (["--controllers", "sgd"], "controllers must be of those"),
+        (["--controllers", "linear,warmup"], "warmup is a part"),
+        (["--controllers", "linear,layer-rotation"], "layer-rotation cannot schedule this task"),
+        (["--controllers", "linear,polyak-momentum", "--task-seed", "1"], "polyak-momentum cannot schedule"),
         (["--seeds", "0"], "seeds must be"),
         (["--base-lr-factor", "0"], "base_lr_factor must be"),
     ],

@@ -30,7 +30,9 @@ def test_sets_stand_for_all_of_a_kind_and_what_is_there_anyway_is_left_out():
     assert not {"linear", "cosine", "constant", "rex", "wsd", "rlsched", "temp-balance"} & set(names)
     assert {each.name for each in field_methods("drivers")} == {e.name for e in METHODS if e.driver}
     assert [each.name for each in field_methods("uba, linear,greedy")] == ["uba", "greedy"]
-    assert field_methods("") == []
+    assert field_methods("") == field_methods("rlsched") == []
+    with pytest.raises(ArgumentError, match="layer-rotation has one for each parameter group"):
+        field_methods("layer-rotation")
     assert set(SETS) == {"controllers", "drivers"}
     with pytest.raises(ArgumentError, match="'sgd'"):
         field_methods("sgd")
@@ -75,7 +77,7 @@ def test_they_join_an_evaluation_beside_what_is_there(tmp_path):
     def at(factors, methods):
         return [dataclasses.replace(each, factors=factors) for each in methods if isinstance(each, Controlled)]
 
-    few = at((0.3, 1.0), schedules())
+    few = at((1.0,), schedules())
     field = at((1.0,), field_methods("polyak-momentum,greedy,uba"))
     methods = [*few, *field, *field_methods("wsd-s")]
     evaluation = Evaluation(suite, methods, {}, reports=1, folder=tmp_path)

@@ -694,3 +694,10 @@ def test_by_default_an_eager_loop_measures_no_groups():
     assert all(
         np.isfinite(getattr(window, name)).all() for name in RUN_TELEMETRY - {"validation_loss", "bucket_loss"}
     )
+
+
+def test_balancing_moves_no_group_by_more_than_the_limit_and_their_mean_not_at_all():
+    for gain in (0.5, 1.0):
+        factors = LayerRotation(gain=gain).factors(np.array([[1e-4] + [0.1] * 9]), np.array([[np.nan]]))
+        assert factors.max() == pytest.approx(MAX_MOVE)
+        assert np.log(factors).sum() == pytest.approx(0.0, abs=1e-12)

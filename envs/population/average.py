@@ -32,6 +32,9 @@ def average(
     if any(population.tasks[row] is not population.tasks[rows[0]] for row in rows):
         raise ValueError(f"rows {sorted(set(rows))} are of different tasks: average rows of one task.")
     mean = mean_state([population.row_state(row) for row in sources])
+    if "last_gradient_step" in mean:
+        # The mean of gradients is none that a cosine could be taken with; -2 is before any step.
+        mean["last_gradient_step"] = -2
     for row in targets:
         state = mean
         if own_draws:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlsched._check import ArgumentError
 from rlsched.agents.rollouts import Setting, Weights
 from rlsched.envs.drivers import Driver
 from rlsched.envs.reward import relative_log_loss
@@ -53,19 +54,26 @@ class DrivenBy(Comparator):
 def field_methods(names: str) -> list[Comparator]:
     """The methods that `names`, separated by commas, name; of a set in `SETS`, all.
 
-    Those that every evaluation has anyway are left out.
+    Those that every evaluation has anyway, the policy among them, are left out.
 
     Raises:
-        ArgumentError: there is no such method.
+        ArgumentError: there is no such method, or it cannot be computed here.
     """
     each = [part.strip() for part in names.split(",") if part.strip()]
     wanted = [name for part in each for name in SETS.get(part, [part])]
     present = {repr(controller) for controller in SCHEDULES.values()}
-    found = [_comparator(entry) for entry in find(",".join(wanted))] if wanted else []
+    entries = [entry for entry in (find(",".join(wanted)) if wanted else []) if entry.kind != "joint"]
+    found = [_comparator(entry) for entry in entries]
     return [one for one in found if not (isinstance(one, Controlled) and repr(one.controller) in present)]
 
 
 def _comparator(entry: CatalogueEntry) -> Comparator:
-    return (
-        DrivenBy(entry.name, entry.create()) if entry.driver else Controlled(entry.name, entry.create(), "field")
-    )
+    method = entry.create()
+    if entry.driver:
+        return DrivenBy(entry.name, method)
+    if not entry.stacks:
+        raise ArgumentError(
+            f"methods must have one learning rate for a model, {entry.name} has one for each parameter group: "
+            "leave it out, and use it in a run of your own."
+        )
+    return Controlled(entry.name, method, "field")

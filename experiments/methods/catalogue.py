@@ -61,7 +61,7 @@ class CatalogueEntry:
         if not self.law:
             return said
         law = describe(_load(self.law))
-        deviation = " ".join(filter(None, [law.deviation, said.deviation]))
+        deviation = " ".join(each[0].upper() + each[1:] for each in (law.deviation, said.deviation) if each)
         return replace(law, summary=f"{law.summary} {said.summary}", deviation=deviation)
 
     @property

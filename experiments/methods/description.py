@@ -56,6 +56,8 @@ def describe(method: type) -> Description:
     if inline:
         summary = summary[: inline.start()] + "."
     blocks = [inspect.cleandoc(paragraph) for paragraph in rest if paragraph.startswith("    ")]
+    # Not code, which makes objects.
+    blocks = [block for block in blocks if not re.search(r"\b[A-Z][a-z]\w*\(", block)]
     formulas = ([inline[1].replace("`", "")] if inline else []) + blocks
     return Description(summary, "\n".join(formulas), _named("Source", rest), _named("Deviation", rest))
 

@@ -17,22 +17,22 @@ What the literature offers for setting a learning rate, under one contract. Each
 a run of your own (`RLScheduler(optimizer, num_steps, controller=...)`), side by side in a population, and in
 evaluations; or, where it must save, branch, restart or average runs, a `Driver` (`driver.run(task, seed)`), which
 owns the runs it needs and counts every step it spends; or a law or a part, which make a schedule of what their
-user has, and are run as that schedule.
-`rlsched controllers` lists them, and
-
-```bash
-rlsched compare --task digits --controllers linear,cosine,rlsched --seeds 3
-```
-
-runs any of them side by side on one task. In formulas `p` is the share of the run that is done; of a schedule, the
-formula is what multiplies the base learning rate. This page is made from the docstrings by
-`python -m rlsched.experiments.methods.document`, and a test holds it to them.
+user has, and are run as that schedule. Those that set a learning rate per parameter group (`temp-balance`,
+`sigmoid-balance`, `layer-rotation`) work in runs of your own alone: populations have one learning rate a model.
+`polyak-momentum` is for SGD, and `power` needs the batch size. `rlsched controllers` lists them, and
+`rlsched compare --task digits --controllers linear,greedy,rlsched` runs controllers and drivers side by side on
+one task. In formulas `p` is the share of the run that is done; of a schedule, the formula is what multiplies the
+base learning rate. This page is made from the docstrings by `python -m rlsched.experiments.methods.document`, and a
+test holds it to them.
 """
-TESTS = ("schedules*", "closed_loop*", "fed_hyper", "group_rates", "law*", "drivers*", "autolrs", "hdet", "wsd_s",
-         "metagradient", "controllers")  # fmt: skip
-"""Files of tests of single methods, `tests/test_*.py`."""
-ABSENT: dict[str, str] = {}
-"""Methods that cannot reasonably act through the contracts -> why."""
+TESTS = {
+    "open": ("schedules*", "wsd_s"),
+    "part": ("schedules*", "laws"),
+    "law": ("law*", "metagradient"),
+    "closed": ("closed_loop*", "fed_hyper", "group_rates", "autolrs", "hdet"),
+    "joint": ("controllers",),
+}
+"""Kind of method -> files of tests of such methods, `tests/test_*.py`."""
 
 
 def document() -> str:
@@ -43,9 +43,6 @@ def document() -> str:
         if entries:
             parts.append(f"## {title}\n")
             parts += [_section(entry) for entry in entries]
-    if ABSENT:
-        parts.append("## Not here, and why\n")
-        parts += [f"- **{name}**: {reason}\n" for name, reason in ABSENT.items()]
     return "\n".join(parts)
 
 
@@ -65,9 +62,9 @@ def _section(entry: CatalogueEntry) -> str:
 
 
 def file_of_tests(entry: CatalogueEntry) -> str:
-    """The file in `TESTS` that mentions the class most, from the root of the repository; empty if none does."""
+    """The file of tests of its kind that mentions the class most, from the repository's root; empty if none."""
     word = re.compile(rf"\b{entry.method.__name__}\b")
-    files = sorted(path for pattern in TESTS for path in (ROOT / "tests").glob(f"test_{pattern}.py"))
+    files = sorted(path for pattern in TESTS[entry.kind] for path in (ROOT / "tests").glob(f"test_{pattern}.py"))
     mentions = {path: len(word.findall(path.read_text())) for path in files}
     best = max(mentions, key=lambda path: mentions[path])
     return best.relative_to(ROOT).as_posix() if mentions[best] else ""

@@ -105,9 +105,11 @@ class LayerRotation:
         log_target = np.log(np.where(np.isnan(target), 1.0, target))
         error = np.where(np.isnan(target), mean, log_target) - log_angle
         limit = np.log(MAX_MOVE)
-        move = np.clip(self.gain * error, -limit, limit)
-        # What the limit cuts off on one side would otherwise move the learning rate as a whole.
-        move = np.where(np.isnan(target), move - _mean(move, known), move)
+        move = self.gain * error
+        # Around their mean all move less: what is cut off on one side would move the learning rate as a whole.
+        largest = np.where(known, np.abs(move), 0.0).max(axis=1, keepdims=True)
+        balanced = move * np.minimum(1.0, limit / np.maximum(largest, limit))
+        move = np.where(np.isnan(target), balanced, np.clip(move, -limit, limit))
         return np.where(known, np.exp(move), 1.0)
 
     def _target(self, lr_scale: Array) -> Array:
