@@ -22,8 +22,8 @@ user has, and are run as that schedule. Those that set a learning rate per param
 `polyak-momentum` is for SGD, and `power` needs the batch size. `rlsched controllers` lists them, and
 `rlsched compare --task digits --controllers linear,greedy,rlsched` runs controllers and drivers side by side on
 one task. In formulas `p` is the share of the run that is done; of a schedule, the formula is what multiplies the
-base learning rate. This page is made from the docstrings by `python -m rlsched.experiments.methods.document`, and a
-test holds it to them.
+base learning rate. This page is made from the docstrings by `python -m rlsched.experiments.methods.document`, and
+a test holds it to them.
 """
 TESTS = {
     "open": ("schedules*", "wsd_s"),
