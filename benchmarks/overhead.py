@@ -31,7 +31,11 @@ def loop(width: int, controller: Controller | None) -> Callable[[], None]:
     def run() -> None:
         model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        ours = None if controller is None else RLScheduler(optimizer, STEPS, controller=controller)
+        ours = (
+            None
+            if controller is None
+            else RLScheduler(optimizer, STEPS, controller=controller, on_event=lambda event: None)
+        )
         torchs = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS) if ours is None else None
         for _ in range(STEPS):
             loss = nn.functional.cross_entropy(model(x), y)
