@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from rlsched.contract import Array, RunSpec, Window
 from rlsched.telemetry import hill_exponent, is_sampled, summarise, update_ratio
 
-SNAPSHOT_ELEMENTS = 2**16
+SNAPSHOT_ELEMENTS = 2**15
 """In a user's run, gradient statistics of larger models are taken on an even subsample of about this size."""
 
 GROUP_ELEMENTS = 2**12

@@ -21,7 +21,7 @@ from rlsched.experiments.laws.runs import tasks, tune, tuning_cost
 TITLES = {
     "curves": "Laws of loss curves: error of the predicted last validation loss of unseen schedules, and the "
     "schedule that they find best",
-    "refinement": "Refinement of tuned linear decay by the gradient norms of one run",
+    "refinement": "Refinement of a tuned schedule by the gradient norms of one run",
     "transfer": "Linear decay at a learning rate that was tuned elsewhere and transferred",
     "drift": "Regret of SGD on a drifting linear regression",
 }

@@ -8,40 +8,54 @@ from typing import Any
 import numpy as np
 
 from rlsched.contract import Array
-from rlsched.controllers.schedules import Linear
+from rlsched.controllers.schedules import Constant, Linear, OpenLoop
 from rlsched.controllers.schedules.tabulated import Tabulated
 from rlsched.envs.tasks import Task
 from rlsched.experiments.laws.interval import paired, shown, verdict
 from rlsched.experiments.laws.runs import TUNING_SEEDS, Advance, cost, run, tasks, tune, tuning_cost
 from rlsched.laws import Refinement
 
+PARENTS = (Linear(), Constant())
+"""The first one is what the peak learning rates that are given were tuned for."""
+
 
 def steps(seeds: int) -> int:
     """Of training, in all."""
-    return sum(cost(task, 1, 1) + tuning_cost(task) + cost(task, 3, seeds) for task in tasks().values())
+    each = (
+        len(PARENTS) * (cost(task, 1, 1) + tuning_cost(task) + cost(task, 3, seeds)) + tuning_cost(task)
+        for task in tasks().values()
+    )
+    return sum(each)
 
 
 def rows(peaks: Mapping[str, float], seeds: int, advance: Advance) -> list[dict[str, Any]]:
-    """The refinement of linear decay against it, at the parent's peak learning rate and at one of its own.
+    """The refinements of linear decay and of a constant against these, at their peaks and at ones of their own.
 
     Args:
         peaks: learning rate of each task, tuned for linear decay.
         seeds: of the runs that are compared, pair by pair.
         advance: told of progress.
     """
-    return [_row(name, task, peaks[name], seeds, advance) for name, task in tasks().items()]
+    found = []
+    for name, task in tasks().items():
+        tuned = (peaks[name], tune(task, PARENTS[1], advance))
+        found += [
+            _row(name, task, parent, peak, seeds, advance) for parent, peak in zip(PARENTS, tuned, strict=True)
+        ]
+    return found
 
 
-def _row(name: str, task: Task, peak: float, seeds: int, advance: Advance) -> dict[str, Any]:
-    parent = run(task, [(Linear(), peak)], TUNING_SEEDS[:1], advance)
-    norms = parent.grad_norm[0, 0]
+def _row(name: str, task: Task, parent: OpenLoop, peak: float, seeds: int, advance: Advance) -> dict[str, Any]:
+    first = run(task, [(parent, peak)], TUNING_SEEDS[:1], advance)
+    norms = first.grad_norm[0, 0]
     refinement = Refinement(1.0 if "adam" in task.config.optimizer else 2.0)
-    refined = refinement.schedule(norms, parent.steps, task.config.num_steps)
+    refined = refinement.schedule(norms, first.steps, task.config.num_steps)
     own = tune(task, refined, advance)
-    found = run(task, [(Linear(), peak), (refined, peak), (refined, own)], range(seeds), advance).final
+    found = run(task, [(parent, peak), (refined, peak), (refined, own)], range(seeds), advance).final
     gain = paired(found[2], found[0])
     return {
         "task": name,
+        "parent": type(parent).__name__.lower(),
         "gradient norm by quarters": _course(norms),
         "highest at": f"{np.argmax(refined.values) / len(refined.values):.0%} of the run",
         "refined at 0, 25, 50, 75 %": _course_of(refined),
