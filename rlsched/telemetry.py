@@ -113,7 +113,7 @@ def summarise(
     nonfinite = np.isposinf(losses).sum(axis=1)
     loss, slope, noise = _line(losses)
     log_grad = _log_positive(grad_norms)
-    grad_mean = _nanmean(log_grad)
+    grad_mean = mean_of_known(log_grad)
     return Window(
         spec=spec,
         step=step,
@@ -122,15 +122,15 @@ def summarise(
         loss_slope=slope,
         loss_noise=noise,
         grad_norm=np.exp(grad_mean),
-        grad_spread=np.sqrt(_nanmean((log_grad - grad_mean[:, None]) ** 2)),
-        update_ratio=np.exp(_nanmean(_log_positive(update_ratios))),
-        grad_agreement=_nanmean(grad_agreements),
+        grad_spread=np.sqrt(mean_of_known((log_grad - grad_mean[:, None]) ** 2)),
+        update_ratio=np.exp(mean_of_known(_log_positive(update_ratios))),
+        grad_agreement=mean_of_known(grad_agreements),
         bucket_loss=bucket_loss,
         validation_loss=validation_loss,
         nonfinite=nonfinite,
         alarm=np.zeros(spec.num_runs, dtype=bool),
         group_alpha=group_alpha,
-        group_rotation=None if group_rotations is None else _nanmean(group_rotations),
+        group_rotation=None if group_rotations is None else mean_of_known(group_rotations),
     )
 
 
@@ -166,7 +166,7 @@ def _log_positive(values: Array) -> Array:
     return np.where(usable, np.log(np.maximum(np.where(usable, values, 1.0), 1e-12)), np.nan)
 
 
-def _nanmean(values: Array) -> Array:
+def mean_of_known(values: Array) -> Array:
     """Mean over the known entries along the last axis; NaN, without a warning, where there are none."""
     known = ~np.isnan(values)
     count = known.sum(axis=-1)

@@ -9,8 +9,9 @@ import numpy as np
 from rlsched import _check
 from rlsched.contract import RunSpec, State, Window
 from rlsched.controllers.closed_loop.closed_loop import ClosedLoop
-from rlsched.controllers.closed_loop.measures import mean_of_known, window_metric
+from rlsched.controllers.closed_loop.measures import window_metric
 from rlsched.controllers.closed_loop.plateau import THRESHOLDS, is_better
+from rlsched.telemetry import mean_of_known
 
 
 @dataclass(frozen=True)

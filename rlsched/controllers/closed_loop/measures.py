@@ -53,11 +53,3 @@ def first_base_lr(window: Window) -> Array:
     """(R,) base learning rate of the first parameter group; NaN where it is zero, and so is every multiple."""
     base = window.spec.base_lr[:, 0]
     return np.where(base > 0.0, base, np.nan)
-
-
-def mean_of_known(values: Array) -> Array:
-    """(R,) mean of the entries of each row that are not NaN; NaN where all are."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=1)
-    total = np.where(known, values, 0.0).sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

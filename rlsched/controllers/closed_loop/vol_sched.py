@@ -9,9 +9,10 @@ import numpy as np
 from rlsched import _check
 from rlsched.contract import Array, RunSpec, State, Window
 from rlsched.controllers.closed_loop.closed_loop import ClosedLoop
-from rlsched.controllers.closed_loop.measures import mean_of_known, window_metric
+from rlsched.controllers.closed_loop.measures import window_metric
 from rlsched.controllers.schedules.cosine import Cosine
 from rlsched.controllers.schedules.open_loop import OpenLoop
+from rlsched.telemetry import mean_of_known
 
 LONG = 10
 """Short terms that the long term goes back."""
