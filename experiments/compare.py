@@ -18,9 +18,10 @@ from rlsched.agents import TaskSettings
 from rlsched.contract import Array
 from rlsched.envs.population import Population
 from rlsched.envs.tasks import FAMILIES, Task, TaskFamily
+from rlsched.experiments.evaluation.statistics import mean_by_student
 from rlsched.experiments.methods import CatalogueEntry, find
 from rlsched.experiments.plots.side_by_side import plot_side_by_side
-from rlsched.experiments.side_by_side import Outcome, mean_and_half_width, run_controller, run_driver
+from rlsched.experiments.side_by_side import Outcome, run_controller, run_driver
 from rlsched.experiments.task_family import task_family
 
 
@@ -122,8 +123,9 @@ def _shown(values: Array, sign: str = "") -> str:
     failed = int((~np.isfinite(values)).sum())
     if failed:
         return f"{failed} of {len(values)} failed"
-    mean, half = mean_and_half_width(values)
-    return f"{mean:{sign}.4f}" + ("" if np.isnan(half) else f" ± {half:.4f}")
+    found = mean_by_student(values)
+    half = found.high - found.value
+    return f"{found.value:{sign}.4f}" + ("" if np.isnan(half) else f" ± {half:.4f}")
 
 
 def _plain(outcomes: dict[str, Outcome], task: Task) -> dict[str, Any]:

@@ -13,9 +13,6 @@ from rlsched.envs.drivers import Driver
 from rlsched.envs.population import Population
 from rlsched.envs.tasks import Task
 
-T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Student's t at 97.5 % for 1 to 10 degrees of freedom; beyond, 1.96 + 2.4 / degrees is within 1.1 %."""
-
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -79,17 +76,3 @@ def run_driver(task: Task, driver: Driver, seeds: Sequence[int], done: Callable[
         np.array([result.test for result in results]),
         np.array([result.spent for result in results], dtype=float),
     )
-
-
-def mean_and_half_width(values: Array) -> tuple[float, float]:
-    """Mean of (S,) values and half of its 95 % interval by Student's t; NaN with one value.
-
-    >>> mean, half = mean_and_half_width(np.array([1.0, 2.0, 3.0]))
-    >>> round(mean, 6), round(half, 3)
-    (2.0, 2.484)
-    """
-    count = len(values)
-    if count < 2:
-        return float(values.mean()), float("nan")
-    t = T_975[count - 2] if count - 2 < len(T_975) else 1.96 + 2.4 / (count - 1)
-    return float(values.mean()), float(t * values.std(ddof=1) / np.sqrt(count))

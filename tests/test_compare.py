@@ -10,7 +10,8 @@ from rlsched.envs.drive import drive
 from rlsched.envs.population import Population
 from rlsched.experiments.cli import main as cli
 from rlsched.experiments.compare import draw
-from rlsched.experiments.side_by_side import mean_and_half_width, run_controller
+from rlsched.experiments.evaluation.statistics import mean_by_student
+from rlsched.experiments.side_by_side import run_controller
 
 
 def test_the_command_compares_from_the_same_seeds(tmp_path, capsys):
@@ -68,8 +69,9 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path, capsys, flags, 
 
 def test_the_interval_is_students():
     values = np.array([1.0, 2.0, 4.0, 7.0])
-    mean, half = mean_and_half_width(values)
-    assert mean == 3.5
+    found = mean_by_student(values)
+    assert found.value == 3.5
     # 3 degrees of freedom: t = 3.182.
-    assert half == pytest.approx(3.182 * values.std(ddof=1) / 2.0)
-    assert np.isnan(mean_and_half_width(values[:1])[1])
+    assert found.high - found.value == pytest.approx(3.182 * values.std(ddof=1) / 2.0, rel=1e-3)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+    assert np.isnan(mean_by_student(values[:1]).high)

@@ -20,6 +20,22 @@ class Estimate:
     high: float
 
 
+def mean_by_student(values: Array) -> Estimate:
+    """Mean of (S,) values and its 95 % interval by Student's t, which is NaN with one value.
+
+    >>> found = mean_by_student(np.array([1.0, 2.0, 3.0]))
+    >>> round(found.value, 6), round(found.high, 3)
+    (2.0, 4.484)
+    """
+    from scipy.stats import t
+
+    count, mean = len(values), float(values.mean())
+    if count < 2:
+        return Estimate(mean, float("nan"), float("nan"))
+    half = float(t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
+    return Estimate(mean, mean - half, mean + half)
+
+
 def mean_over_tasks(values: Array, strata: Array, groups: Array) -> Estimate:
     """Mean of (n, S) values of n tasks from S seeds each; see `_estimate`."""
     return _estimate(values, strata, groups, trim=0.0)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from rlsched.contract import Array
-from rlsched.experiments.evaluation.statistics import Estimate
+from rlsched.experiments.evaluation.statistics import Estimate, mean_by_student
 
 
 def paired(one: Array, other: Array) -> Estimate:
     """Mean over seeds of ln(one / other) and its 95 % interval by Student's t; infinite if a run failed."""
-    from scipy.stats import t
-
     with np.errstate(invalid="ignore"):
         difference = np.log(one) - np.log(other)
     if not np.isfinite(difference).all():
         return Estimate(float("inf"), float("-inf"), float("inf"))
-    half = t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference))
-    mean = float(difference.mean())
-    return Estimate(mean, mean - float(half), mean + float(half))
+    return mean_by_student(difference)
 
 
 def shown(estimate: Estimate) -> str:
