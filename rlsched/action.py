@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlsched import _check
-from rlsched.contract import Array, Decision, RunSpec, State, Window, num_short_windows
+from rlsched.contract import Array, Decision, RunSpec, State, Window
+from rlsched.decision_times import num_short_windows
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class ActionSpec:
 
     so the zero action is linear decay to zero after a warm-up of the first `warmup` windows. These are 1, 1, 2,
     ... steps long: `warmup` is `warmup_decisions`, or all short windows of a run that has fewer (see
-    `contract.decision_steps`). The warm-up exists because one Adam step at a learning rate misjudged by
+    `decision_times.decision_steps`). The warm-up exists because one Adam step at a learning rate misjudged by
     100x can ruin a run before there is anything to observe; it rises by one full move per decision, so a
     policy that sees trouble can hold it where it is.
 

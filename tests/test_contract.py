@@ -6,8 +6,8 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 
 from rlsched import Constant, Cosine, Decision, Linear, RunSpec, Window
-from rlsched.contract import decision_steps, num_short_windows
 from rlsched.controllers.schedules import OpenLoop
+from rlsched.decision_times import decision_steps, num_short_windows
 
 
 def spec(**changes) -> RunSpec:
