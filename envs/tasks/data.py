@@ -163,6 +163,11 @@ class DataFamily(TaskFamily):
         }
 
 
+def happens(rng: np.random.Generator, share: float) -> bool:
+    """True with probability `share`; where that is 0 nothing is drawn, so that what follows stays as it was."""
+    return share > 0.0 and bool(rng.random() < share)
+
+
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """A number in [low, high], uniform on a logarithmic scale."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

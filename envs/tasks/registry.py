@@ -53,7 +53,16 @@ _WIDE: dict[type[Any], float] = {
 }
 
 
-_PRACTICE: dict[type[Any], float] = _BROAD | {Tabular: 5.0, Characters: 1.5, Parity: 0.5, Modular: 0.5}
+_CNNS = (DigitsCNN, Signals)
+"""Families with networks that can have normalisation layers."""
+
+_PRACTICE: dict[type[Any], float] = _BROAD | {
+    Tabular: 5.0,
+    DigitsCNN: 3.0,
+    Characters: 1.5,
+    Parity: 0.5,
+    Modular: 0.5,
+}
 
 
 def broad(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
@@ -83,19 +92,29 @@ def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and at most 20 epochs.
 
     What the shipped policy is trained on. Longer runs have more data, where there are more; otherwise most of them
-    would overfit, and a policy would learn that a lower learning rate is the safe one.
+    would overfit, and a policy would learn that a lower learning rate is the safe one. Half of the CNNs have
+    normalisation layers: updates mean less to weights whose length means nothing.
     """
-    return _cut(_PRACTICE, (600, 64), (250, 32), num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0)
+    return _cut(
+        _PRACTICE, (600, 64), (250, 32),
+        num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0, normalised=0.5,
+    )  # fmt: skip
 
 
 def _cut(
-    weights: dict[type[Any], float], most: tuple[int, int], most_of_sequences: tuple[int, int], **options: Any
+    weights: dict[type[Any], float],
+    most: tuple[int, int],
+    most_of_sequences: tuple[int, int],
+    *,
+    normalised: float = 0.0,
+    **options: Any,
 ) -> Mixture:
     """Families by their weights, in runs of at least 60 steps, with the most steps and the largest batch given."""
     families = []
     for family in weights:
         max_steps, max_batch = most_of_sequences if family is Characters else most
-        families.append(family(min_steps=60, max_steps=max_steps, max_batch=max_batch, **options))
+        own = {"normalised": normalised} if family in _CNNS else {}
+        families.append(family(min_steps=60, max_steps=max_steps, max_batch=max_batch, **options, **own))
     return Mixture(families, list(weights.values()))
 
 

@@ -15,9 +15,9 @@ from torch import nn
 from rlsched import _check
 from rlsched.contract import Array
 from rlsched.envs.tasks.assemble import Pool, assemble
-from rlsched.envs.tasks.data import DataFamily, log_uniform
+from rlsched.envs.tasks.data import DataFamily, happens, log_uniform
 from rlsched.envs.tasks.losses import cross_entropy
-from rlsched.envs.tasks.models import signal_cnn
+from rlsched.envs.tasks.models import check_groups, signal_cnn
 from rlsched.envs.tasks.perceptron import PerceptronConfig, sample_perceptron
 from rlsched.envs.tasks.task import Task, TaskConfig, expect
 
@@ -50,44 +50,59 @@ class SignalsConfig(PerceptronConfig):
     Attributes:
         model: "mlp", with the width, depth, activation and init_scale given, or "cnn".
         channels: of the convolutions of a "cnn", in [1, 256].
+        normalised: whether group normalisation follows each of a "cnn"; channels are then in fours.
         noise: standard deviation of the correlated noise around the template, in [0, 10]; MNIST-1D has 0.25.
         pool_size: signals of which a fifth each is kept for validation and test, at least 50.
     """
 
     model: str = "mlp"
     channels: int = 8
+    normalised: bool = False
     noise: float = 0.25
     pool_size: int = 1500
 
-    shared: ClassVar[tuple[str, ...]] = (*PerceptronConfig.shared, "model", "channels")
+    shared: ClassVar[tuple[str, ...]] = (*PerceptronConfig.shared, "model", "channels", "normalised")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.choice("model", self.model, ("mlp", "cnn"))
         _check.integer("channels", self.channels, 1, 256)
+        check_groups(self.channels, self.normalised)
         _check.real("noise", self.noise, 0.0, 10.0)
         _check.integer("pool_size", self.pool_size, 50)
 
 
 @dataclass(frozen=True)
 class Signals(DataFamily):
-    """Signals for MLPs and for one-dimensional convolutional networks, half of the tasks each."""
+    """Signals for MLPs and for one-dimensional convolutional networks, half of the tasks each.
+
+    Attributes:
+        normalised: share of the latter that have normalisation layers, in [0, 1].
+    """
+
+    normalised: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.03, "adam": 0.003, "adamw": 0.003}
     config_type: ClassVar = SignalsConfig
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.real("normalised", self.normalised, 0.0, 1.0)
+
     def sample(self, rng: np.random.Generator) -> SignalsConfig:
         """Settings of one task."""
-        common = self.common(rng)
+        common, student = self.common(rng), sample_perceptron(rng)
+        model = str(rng.choice(["mlp", "cnn"]))
         return SignalsConfig(
             **common,
-            **sample_perceptron(rng),
-            model=str(rng.choice(["mlp", "cnn"])),
+            **student,
+            model=model,
             channels=int(rng.choice([8, 16])),
             noise=log_uniform(rng, 0.05, 0.5),
             # Making signals is what takes time, so no more than the three fifths that are trained on ask for;
             # 640 leave enough for the largest batch.
             pool_size=max(640, math.ceil(common["num_examples"] / 0.6)),
+            normalised=model == "cnn" and happens(rng, self.normalised),
         )
 
     def build(self, config: TaskConfig) -> Task:
@@ -98,7 +113,7 @@ class Signals(DataFamily):
         make_model: Callable[[torch.Generator], nn.Module] = (
             config.network(LENGTH, 10)
             if config.model == "mlp"
-            else functools.partial(signal_cnn, config.channels, 10)
+            else functools.partial(signal_cnn, config.channels, 10, normalised=config.normalised)
         )
         signals = make_signals(labels, config.noise, rng)
         return assemble(

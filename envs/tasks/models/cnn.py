@@ -12,35 +12,61 @@ from torch import nn
 
 from rlsched.envs.tasks.models.init import linear, uniform
 
+GROUPS = 4
+"""Groups of channels that are normalised together, each on its own."""
 
-def image_cnn(channels: int, num_classes: int, generator: torch.Generator) -> nn.Sequential:
+
+def image_cnn(
+    channels: int, num_classes: int, generator: torch.Generator, normalised: bool = False
+) -> nn.Sequential:
     """Two 3 x 3 convolutions and a linear layer on images (B, 1, 8, 8); gives logits (B, num_classes).
 
-    The second convolution has twice the `channels` and stride 2, and leaves 2 x 2 pixels.
+    The second convolution has twice the `channels` and stride 2, and leaves 2 x 2 pixels. If `normalised`, group
+    normalisation (Wu and He 2018, arXiv:1803.08494) follows each; `channels` must then be a multiple of `GROUPS`.
     """
     return nn.Sequential(
         _conv(nn.Conv2d, 1, channels, 3, 1, generator),
+        *_norm(channels, normalised),
         nn.ReLU(),
         _conv(nn.Conv2d, channels, 2 * channels, 3, 2, generator),
+        *_norm(2 * channels, normalised),
         nn.ReLU(),
         nn.Flatten(),
         linear(2 * channels * 2 * 2, num_classes, generator),
     )
 
 
-def signal_cnn(channels: int, num_classes: int, generator: torch.Generator) -> nn.Sequential:
-    """Three convolutions of stride 2 and a linear layer on signals (B, 40); gives logits (B, num_classes)."""
+def signal_cnn(
+    channels: int, num_classes: int, generator: torch.Generator, normalised: bool = False
+) -> nn.Sequential:
+    """Three convolutions of stride 2 and a linear layer on signals (B, 40); gives logits (B, num_classes).
+
+    If `normalised`, group normalisation follows each convolution, as in `image_cnn`.
+    """
     return nn.Sequential(
         nn.Unflatten(1, (1, -1)),
         _conv(nn.Conv1d, 1, channels, 5, 2, generator),
+        *_norm(channels, normalised),
         nn.ReLU(),
         _conv(nn.Conv1d, channels, channels, 3, 2, generator),
+        *_norm(channels, normalised),
         nn.ReLU(),
         _conv(nn.Conv1d, channels, channels, 3, 2, generator),
+        *_norm(channels, normalised),
         nn.ReLU(),
         nn.Flatten(),
         linear(channels * 3, num_classes, generator),
     )
+
+
+def check_groups(channels: int, normalised: bool) -> None:
+    """ValueError if the channels of a normalised network do not come in groups."""
+    if normalised and channels % GROUPS:
+        raise ValueError(f"channels must be a multiple of {GROUPS} in a normalised network, got {channels}.")
+
+
+def _norm(channels: int, normalised: bool) -> list[nn.Module]:
+    return [nn.GroupNorm(GROUPS, channels)] if normalised else []
 
 
 def _conv(
