@@ -1,0 +1,204 @@
+"""The cases: photographs, a landscape, English prose, and classic tables.
+
+No policy was trained on them, with the exceptions that `Case.seen` tells. The models are written with torch's own
+layers and initialisation.
+"""
+
+from __future__ import annotations
+
+import pydoc_data.topics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.cbook import get_sample_data
+from sklearn import datasets
+from torch import Tensor, nn
+
+from rlsched.contract import Array
+from rlsched.experiments.real_cases.problem import Problem, cross_entropy, split, squared_error
+
+LENGTH = 32
+"""Characters of a sequence."""
+FREQUENCIES = 8
+"""Octaves of the sines and cosines that coordinates are given as."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training run to be scheduled.
+
+    Attributes:
+        name: what it is.
+        make: the problem, of a seed that draws the split and what is wrong with the labels.
+        noisy: whether labels are wrong.
+        seen: whether tasks on the same data, with other models and other labels, trained the shipped policy.
+    """
+
+    name: str
+    make: Callable[[int], Problem]
+    noisy: bool = False
+    seen: bool = False
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
+    """Two hidden layers."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def photograph(seed: int) -> Problem:
+    """The colour of each point of a photograph of a flower, of its coordinates."""
+    picture = _photographs()[1][::6, ::6] / 255.0
+    return _picture(picture, seed)
+
+
+def landscape(seed: int) -> Problem:
+    """The height of each point of a map of Tennessee."""
+    with get_sample_data("jacksboro_fault_dem.npz") as found:
+        heights = found["elevation"][::6, ::6, None].astype(float)
+    return _picture((heights - heights.mean()) / heights.std(), seed)
+
+
+def _picture(values: Array, seed: int) -> Problem:
+    """A regression from points in [0, 1]^2 to `values` (H, W, D)."""
+    height, width, outputs = values.shape
+    points = np.stack(np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij"), axis=-1)
+    angles = (points.reshape(-1, 2, 1) * np.pi * 2.0 ** np.arange(FREQUENCIES)).reshape(height * width, -1)
+    x = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    return split(
+        x,
+        values.reshape(-1, outputs),
+        lambda: mlp(x.shape[1], 128, outputs),
+        squared_error,
+        np.random.default_rng(seed),
+    )
+
+
+def patches(wrong: float) -> Callable[[int], Problem]:
+    """Which of two photographs a patch of 8 x 8 points is from, for a CNN with batch normalisation."""
+
+    def model() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(128, 2),
+        )  # fmt: skip
+
+    def make(seed: int) -> Problem:
+        rng = np.random.default_rng(seed)
+        found = []
+        for picture in _photographs():
+            rows, columns = (rng.integers(size - 8, size=1500) for size in picture.shape[:2])
+            found.append(np.stack([picture[r : r + 8, c : c + 8] for r, c in zip(rows, columns, strict=True)]))
+        x = np.concatenate(found).transpose(0, 3, 1, 2) / 255.0 - 0.5
+        return split(x, np.repeat([0, 1], 1500), model, cross_entropy, rng, wrong=wrong)
+
+    return make
+
+
+def _photographs() -> list[Array]:
+    return [np.asarray(picture) for picture in datasets.load_sample_images().images]
+
+
+def blobs(wrong: float) -> Callable[[int], Problem]:
+    """Guyon's classes: clusters at the corners of a hypercube, with features that say nothing."""
+
+    def make(seed: int) -> Problem:
+        x, y = datasets.make_classification(
+            2000, 30, n_informative=10, n_redundant=5, n_classes=5, n_clusters_per_class=2, random_state=seed
+        )
+        rng = np.random.default_rng(seed)
+        return split(_standard(x), y, lambda: mlp(30, 64, 5), cross_entropy, rng, wrong=wrong)
+
+    return make
+
+
+def friedman(seed: int) -> Problem:
+    """Friedman's first regression problem, with noise."""
+    x, y = datasets.make_friedman1(2000, 10, noise=1.0, random_state=seed)
+    rng = np.random.default_rng(seed)
+    return split(_standard(x), _standard(y[:, None]), lambda: mlp(10, 64, 1), squared_error, rng)
+
+
+def digits(wrong: float) -> Callable[[int], Problem]:
+    """Handwritten digits of 8 x 8 points."""
+
+    def make(seed: int) -> Problem:
+        x, y = datasets.load_digits(return_X_y=True)
+        rng = np.random.default_rng(seed)
+        return split(x / 16.0, y, lambda: mlp(64, 128, 10), cross_entropy, rng, wrong=wrong)
+
+    return make
+
+
+def diabetes(seed: int) -> Problem:
+    """Progression of diabetes after a year."""
+    x, y = datasets.load_diabetes(return_X_y=True)
+    rng = np.random.default_rng(seed)
+    return split(_standard(x), _standard(y[:, None]), lambda: mlp(10, 64, 1), squared_error, rng)
+
+
+def _standard(values: Array) -> Array:
+    return np.asarray((values - values.mean(axis=0)) / values.std(axis=0))
+
+
+def prose(make_model: Callable[[int], nn.Module]) -> Callable[[int], Problem]:
+    """The next character of English prose: Python's reference manual."""
+
+    def make(seed: int) -> Problem:
+        text = "".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))[:200_000]
+        letters, codes = np.unique(list(text), return_inverse=True)
+        windows = codes[: len(codes) // (LENGTH + 1) * (LENGTH + 1)].reshape(-1, LENGTH + 1)
+        rng = np.random.default_rng(seed)
+        return split(windows[:, :-1], windows[:, 1:], lambda: make_model(len(letters)), cross_entropy, rng)
+
+    return make
+
+
+class Recurrent(nn.Module):
+    """A GRU over embedded characters."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, 32)
+        self.recurrent = nn.GRU(32, 64, batch_first=True)
+        self.output = nn.Linear(64, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.output(self.recurrent(self.embedding(tokens))[0])
+
+
+class Transformer(nn.Module):
+    """torch's encoder with a causal mask, two layers."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.embedding, self.positions = nn.Embedding(vocabulary, 64), nn.Embedding(LENGTH, 64)
+        layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.output = nn.Linear(64, vocabulary)
+        self.mask: Tensor
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(LENGTH))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        embedded = self.embedding(tokens) + self.positions(torch.arange(LENGTH))
+        return self.output(self.layers(embedded, mask=self.mask, is_causal=True))
+
+
+CASES = (
+    Case("photograph, MLP", photograph),
+    Case("landscape, MLP", landscape),
+    Case("patches, CNN", patches(0.0)),
+    Case("patches, 30 % wrong, CNN", patches(0.3), noisy=True),
+    Case("clusters, MLP", blobs(0.0)),
+    Case("clusters, 30 % wrong, MLP", blobs(0.3), noisy=True),
+    Case("friedman, MLP", friedman),
+    Case("prose, GRU", prose(Recurrent)),
+    Case("prose, transformer", prose(Transformer)),
+    Case("digits, MLP", digits(0.0), seen=True),
+    Case("digits, 30 % wrong, MLP", digits(0.3), noisy=True, seen=True),
+    Case("diabetes, MLP", diabetes, seen=True),
+)
