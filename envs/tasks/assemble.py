@@ -104,6 +104,8 @@ def assemble(
         shares = np.exp(config.domain_skew * rng.permutation(np.linspace(0.0, 1.0, config.num_buckets)))
         validation, test = (_weigh(part, domains, shares / shares.max(), rng) for part in (validation, test))
 
+    if config.input_scale != 1.0:
+        inputs = inputs * config.input_scale
     noisy = targets.copy()
     for part in (train, validation):
         # Within each part: a wrong target must not be one of another part's.

@@ -33,6 +33,7 @@ class DataConfig(TaskConfig):
         duplicates: share of training examples that are copies of a few easy ones, in [0, 0.9].
         domain_skew: 0 where all examples are alike; otherwise examples come from `num_buckets` domains, each
             harder to read than the last, and validation and test weigh them by shares that are exp(skew) apart.
+        input_scale: factor of the inputs, in [0.01, 100], after they are standardised; tokens have none.
         drift: share of the run during which the training data are others than those it is judged by, in [0, 1).
     """
 
@@ -45,6 +46,7 @@ class DataConfig(TaskConfig):
     duplicates: float = 0.0
     domain_skew: float = 0.0
     drift: float = 0.0
+    input_scale: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +58,7 @@ class DataConfig(TaskConfig):
         _check.real("duplicates", self.duplicates, 0.0, 0.9)
         _check.real("domain_skew", self.domain_skew, 0.0, 10.0)
         _check.real("drift", self.drift, 0.0, 0.99)
+        _check.real("input_scale", self.input_scale, 0.01, 100.0)
         if self.bucket_by == "domain" and not self.domain_skew:
             raise ValueError('domain_skew must be > 0 where bucket_by is "domain", got 0.')
 
@@ -78,6 +81,8 @@ class DataFamily(TaskFamily):
         steered: share of the tasks that have a curriculum, in [0, 1].
         most_epochs: passes over the training examples at most: longer runs are given more examples, as far as
             the family has them. Without it 80 to 1,000 examples serve runs of any length.
+        input_scales: largest factor by which inputs are larger or smaller than standardised ones, in [1, 100];
+            log-uniform. 1 for families of tokens.
     """
 
     num_buckets: int = 4
@@ -88,6 +93,7 @@ class DataFamily(TaskFamily):
     max_batch: int = 256
     steered: float = 0.75
     most_epochs: float = math.inf
+    input_scales: float = 1.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
     """Learning rates about right for the family; base learning rates are misjudged around them."""
@@ -100,6 +106,7 @@ class DataFamily(TaskFamily):
         _check.integer("min_batch", self.min_batch, 1)
         _check.integer("max_batch", self.max_batch, self.min_batch)
         _check.real("steered", self.steered, 0.0, 1.0)
+        _check.real("input_scales", self.input_scales, 1.0, 100.0)
         if not self.most_epochs >= 1.0:
             raise ValueError(f"most_epochs must be at least 1, got {self.most_epochs}: leave it out for no bound.")
         if not self._batches():
@@ -160,6 +167,10 @@ class DataFamily(TaskFamily):
             "duplicates": float(rng.uniform(0.1, 0.6)) if rng.random() < 0.25 else 0.0,
             "domain_skew": float(rng.uniform(0.5, 3.0)) if domains else 0.0,
             "drift": float(rng.uniform(0.1, 0.6)) if rng.random() < 0.25 else 0.0,
+            # Nothing is drawn where nothing can differ, so that all else stays as it was.
+            "input_scale": log_uniform(rng, 1.0 / self.input_scales, self.input_scales)
+            if self.input_scales > 1.0
+            else 1.0,
         }
 
 

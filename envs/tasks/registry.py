@@ -55,6 +55,8 @@ _WIDE: dict[type[Any], float] = {
 
 _CNNS = (DigitsCNN, Signals)
 """Families with networks that can have normalisation layers."""
+_TOKENS = (Characters, Modular)
+"""Families whose inputs are tokens."""
 
 _PRACTICE: dict[type[Any], float] = _BROAD | {
     Tabular: 5.0,
@@ -92,12 +94,13 @@ def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and at most 20 epochs.
 
     What the shipped policy is trained on. Longer runs have more data, where there are more; otherwise most of them
-    would overfit, and a policy would learn that a lower learning rate is the safe one. Half of the CNNs have
-    normalisation layers: updates mean less to weights whose length means nothing.
+    would overfit, and a policy would learn that a lower learning rate is the safe one. So that it does not learn
+    what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, and
+    inputs are up to four times as large or small as standardised ones.
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
-        num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0, normalised=0.5,
+        num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0, normalised=0.5, input_scales=4.0,
     )  # fmt: skip
 
 
@@ -107,6 +110,7 @@ def _cut(
     most_of_sequences: tuple[int, int],
     *,
     normalised: float = 0.0,
+    input_scales: float = 1.0,
     **options: Any,
 ) -> Mixture:
     """Families by their weights, in runs of at least 60 steps, with the most steps and the largest batch given."""
@@ -114,6 +118,7 @@ def _cut(
     for family in weights:
         max_steps, max_batch = most_of_sequences if family is Characters else most
         own = {"normalised": normalised} if family in _CNNS else {}
+        own |= {} if family in _TOKENS else {"input_scales": input_scales}
         families.append(family(min_steps=60, max_steps=max_steps, max_batch=max_batch, **options, **own))
     return Mixture(families, list(weights.values()))
 
