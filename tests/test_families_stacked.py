@@ -20,6 +20,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("tabular", {"source": "wine"}),
     ("teacher", {}),
     ("digits_cnn", {"channels": 4}),
+    ("digits_cnn", {"channels": 4, "normalised": True}),
     ("signals", {"model": "mlp"}),
     ("signals", {"model": "cnn"}),
     ("characters", {"model": "gru", "width": 16, "layers": 1}),

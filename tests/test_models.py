@@ -27,6 +27,8 @@ NETWORKS: dict[str, Any] = {
     "square": (lambda g: square_network(12, 16, 3, g), (12,), squared_error),
     "image_cnn": (lambda g: image_cnn(4, 10, g), (1, 8, 8), cross_entropy),
     "signal_cnn": (lambda g: signal_cnn(8, 10, g), (40,), cross_entropy),
+    "image_cnn, normalised": (lambda g: image_cnn(4, 10, g, normalised=True), (1, 8, 8), cross_entropy),
+    "signal_cnn, normalised": (lambda g: signal_cnn(8, 10, g, normalised=True), (40,), cross_entropy),
     "gru": (lambda g: CharacterGRU(96, 8, g), 96, sequence_cross_entropy),
     "transformer": (lambda g: CharacterTransformer(96, 32, 16, 2, g), 96, sequence_cross_entropy),
 }
@@ -59,6 +61,21 @@ def test_networks_can_be_stacked(name):
         torch.testing.assert_close(losses[row], alone, rtol=1e-10, atol=1e-10)
         for key, parameter in model.named_parameters():
             torch.testing.assert_close(stacked[key].grad[row], parameter.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("make", "shape"), [(image_cnn, (1, 8, 8)), (signal_cnn, (40,))])
+def test_the_length_of_weights_before_a_normalisation_means_nothing(make, shape):
+    """Of 10 times the weights a normalised network makes the same, another does not."""
+    inputs = torch.randn(5, *shape, generator=generator(), dtype=torch.float64)
+    for normalised in (True, False):
+        model = make(8, 10, generator(), normalised=normalised).double()
+        before = model(inputs)
+        with torch.no_grad():
+            for layer in model:
+                if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+                    layer.weight *= 10.0
+                    layer.bias *= 10.0  # type: ignore[operator]
+        assert torch.allclose(model(inputs), before, rtol=1e-3, atol=1e-3) == normalised
 
 
 def test_the_gru_is_that_of_torch():

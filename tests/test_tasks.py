@@ -18,6 +18,7 @@ from rlsched.envs.tasks import (
     Characters,
     Digits,
     DigitsCNN,
+    DigitsCNNConfig,
     Mixture,
     Quadratics,
     Signals,
@@ -168,6 +169,13 @@ def test_settings_of_another_family_are_refused(name):
         ("teacher", {"teacher_activation": "step"}, "teacher_activation must be one of gelu, relu"),
         ("teacher", {"pool_size": 5}, r"pool_size must be an integer >= 20, got 5"),
         ("digits_cnn", {"channels": 0}, r"channels must be an integer in \[1, 256\], got 0"),
+        (
+            "digits_cnn",
+            {"channels": 6, "normalised": True},
+            "channels must be a multiple of 4 in a",
+        ),
+        ("signals", {"channels": 6, "normalised": True}, "channels must be a multiple of 4 in a"),
+        ("digits", {"input_scale": 0.0}, r"input_scale must be a finite number in \[0.01, 100"),
         ("signals", {"model": "rnn"}, "model must be one of cnn, mlp, got 'rnn'"),
         ("characters", {"width": 7}, "width must be even, for two heads, got 7"),
         ("parity", {"num_secret": 99}, "num_secret must be an integer in"),
@@ -183,7 +191,55 @@ def test_bad_settings_are_refused_by_name(name, changes, words):
         dataclasses.replace(configs(name)[0], **changes)
 
 
+@pytest.mark.parametrize("option", [{"normalised": 2.0}, {"input_scales": 0.5}, {"input_scales": 1e3}])
+def test_bad_options_of_a_family_are_refused_by_name(option):
+    with pytest.raises(ValueError, match=rf"{next(iter(option))} must be a finite number in \["):
+        DigitsCNN(**option)
+
+
+@pytest.mark.parametrize("family", [DigitsCNN, Signals])
+def test_networks_are_normalised_as_often_as_asked_and_nothing_else_changes(family):
+    drawn = [family(normalised=1.0).sample(np.random.default_rng(seed)) for seed in range(12)]
+    plain = [family().sample(np.random.default_rng(seed)) for seed in range(12)]
+    assert [dataclasses.replace(config, normalised=False) for config in drawn] == plain
+    convolutional = [getattr(config, "model", "cnn") == "cnn" for config in drawn]
+    assert [config.normalised for config in drawn] == convolutional
+    for config, expected in zip(drawn, convolutional, strict=True):
+        model = family().build(config).make_model(generator())
+        assert any(isinstance(layer, nn.GroupNorm) for layer in model) == expected
+
+
+def test_practice_has_normalised_networks_and_inputs_of_any_scale_and_the_suite_has_neither():
+    def drawn(name):
+        rng = np.random.default_rng(0)
+        return [FAMILIES[name]().sample(rng) for _ in range(200)]
+
+    practice, wide = drawn("practice"), drawn("wide")
+    networks = [config.normalised for config in practice if isinstance(config, DigitsCNNConfig)]
+    assert 0.2 < np.mean(networks) < 0.8
+    scales = [config.input_scale for config in practice]
+    assert min(scales) < 0.3 < 3.0 < max(scales)
+    assert max(abs(math.log(scale)) for scale in scales) <= math.log(4.0) + 1e-9
+    for config in practice:
+        if type(config).__name__ in ("CharactersConfig", "ModularConfig"):
+            assert config.input_scale == 1.0
+    assert {config.input_scale for config in wide} == {1.0}
+    assert not any(getattr(config, "normalised", False) for config in wide)
+
+
 # --- What is the matter with the data ---
+
+
+@pytest.mark.parametrize("name", ["digits", "teacher", "digits_cnn", "autoencoder"])
+def test_inputs_are_scaled_as_asked_and_targets_are_not(name):
+    before, after = clean(name), clean(name, input_scale=3.0, drift=0.5)
+    for part in ("train", "validation", "test"):
+        one, other = (getattr(task, part) for task in (before, after))
+        (x, y), (scaled, same) = (getattr(held, "tensors", held) for held in (one, other))
+        torch.testing.assert_close(scaled, 3.0 * x)
+        assert torch.equal(y, same)
+    spread = [inputs.std().item() for inputs in (before.train.tensors[0], after.drifted.tensors[0])]
+    assert spread[1] == pytest.approx(3.0 * spread[0], rel=0.05)
 
 
 @pytest.mark.parametrize("name", DATA)

@@ -6,73 +6,95 @@ import dataclasses
 import json
 import multiprocessing
 import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
-from rlsched import Policy
+from rlsched import Policy, _check
 from rlsched._check import ArgumentError
 from rlsched._files import write_atomically
 from rlsched.experiments.evaluation import digest
 from rlsched.experiments.real_cases.cases import CASES
 from rlsched.experiments.real_cases.examine import DEFAULT, METHODS, Found, examine
+from rlsched.experiments.tables import markdown
 
 
-def table(found: dict[str, Found]) -> Table:
-    """ln(test loss / tuned) by case and method, lower is better; then the means."""
+def table(found: dict[str, Found]) -> str:
+    """Markdown: ln(test loss / that of the tuned run) by case and method, lower is better; then means."""
     methods = (DEFAULT, *METHODS)
-    shown = Table("case", "tuned", *methods, title="ln(test loss / that of the best of 18 tuned runs)")
+    rows = []
     for name, each in found.items():
-        ratios = [f"{each.log_ratio(method):+.3f}" for method in methods]
-        shown.add_row(name, f"{each.tuned[0]} {each.tuned[1]:g}", *ratios)
-    noisy = [case.name for case in CASES if case.noisy]
+        tuned = f"{each.tuned[0]} {each.tuned[1]:g}"
+        ratios = {method: f"{each.log_ratio(method):+.3f}" for method in methods}
+        rows.append({"case": name, "tuned": tuned} | ratios)
+    known = [case for case in CASES if case.name in found]
     for what, some in (
-        ("mean", list(found)),
-        ("wrong labels", noisy),
-        ("others", [n for n in found if n not in noisy]),
+        ("all", known),
+        ("wrong labels", [case for case in known if case.noisy]),
+        ("right labels", [case for case in known if not case.noisy]),
     ):
-        chosen = [found[name] for name in some if name in found]
-        if chosen:
-            means = [f"{np.mean([each.log_ratio(method) for each in chosen]):+.3f}" for method in methods]
-            shown.add_row(what, "", *means, style="bold")
-    return shown
+        if some:
+            means = {method: np.mean([found[case.name].log_ratio(method) for case in some]) for method in methods}
+            rows.append({"case": f"**{what}**"} | {method: f"**{mean:+.3f}**" for method, mean in means.items()})
+    return markdown(rows)
 
 
-def main(out: Path, policy: str = "", only: str = "", workers: int = 1) -> int:
-    """Examine a policy on all cases, in some ten minutes, and go on where that was stopped.
+def main(out: Path, policy: str = "", only: str = "", workers: int = 0) -> int:
+    """Examine a policy on all cases, in some ten minutes on two cores, and go on where that was stopped.
 
     Args:
-        out: folder of results.json.
+        out: folder of results.json and table.md.
         policy: file of the policy; by default the one that comes with rlsched.
         only: what names of cases must contain.
-        workers: processes, each with a case at a time.
+        workers: processes, each with a case at a time; 0 for this one alone.
     """
-    cases = [case for case in CASES if only in case.name]
-    if not cases:
-        names = "; ".join(case.name for case in CASES)
-        raise ArgumentError(f"only must be part of the name of a case ({names}), got {only!r}.")
+    _check.integer("workers", workers, 0)
+    names = [case.name for case in CASES if only in case.name]
+    if not names:
+        every = "; ".join(case.name for case in CASES)
+        raise ArgumentError(f"only must be part of the name of a case ({every}), got {only!r}.")
     chosen = Policy.load(policy) if policy else Policy.default()
-    path, mark = out / "results.json", digest(chosen)
-    before = json.loads(path.read_text()) if path.exists() else {"policy": mark, "cases": {}}
-    if before["policy"] != mark:
-        raise ArgumentError(f"out must be a folder without results of another policy, got {out}: name another.")
-    found = {name: Found(tuple(each["tuned"]), each["losses"]) for name, each in before["cases"].items()}
-    left = [case.name for case in cases if case.name not in found]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(examine, name, chosen): name for name in left}
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="cases", unit="case", dynamic_ncols=True):
-            found[jobs[job]] = job.result()
-            plain = {case.name: dataclasses.asdict(found[case.name]) for case in CASES if case.name in found}
-            write_atomically(path, json.dumps({"policy": mark, "cases": plain}, indent=1).encode())
-    found = {case.name: found[case.name] for case in CASES if case.name in found}
-    Console(width=160).print(table(found))
-    print(f"Figures: {path}.")
+    path = out / "results.json"
+    found = _known(path, digest(chosen))
+    left = [name for name in names if name not in found]
+    with tqdm(total=len(left), desc="cases", unit="case", dynamic_ncols=True) as bar:
+        for name, each in _examined(left, chosen, workers):
+            found[name] = each
+            plain = {name: dataclasses.asdict(each) for name, each in found.items()}
+            write_atomically(path, json.dumps({"policy": digest(chosen), "cases": plain}, indent=1).encode())
+            bar.update()
+    shown = table({case.name: found[case.name] for case in CASES if case.name in found})
+    write_atomically(out / "table.md", f"{shown}\n".encode())
+    print(f"ln(test loss / that of the best of 18 tuned runs), below 0 is better\n\n{shown}")
     return 0
+
+
+def _known(path: Path, policy: str) -> dict[str, Found]:
+    """What an earlier call has found of the same policy."""
+    if not path.exists():
+        return {}
+    before = json.loads(path.read_text())
+    if before["policy"] != policy:
+        raise ArgumentError(f"out must not hold results of another policy, {path.parent} does: name another.")
+    return {
+        name: Found((each["tuned"][0], each["tuned"][1]), each["losses"]) for name, each in before["cases"].items()
+    }
+
+
+def _examined(names: Sequence[str], policy: Policy, workers: int) -> Iterator[tuple[str, Found]]:
+    """Every case with what was found, in the order in which they are done."""
+    if not workers:
+        for name in names:
+            yield name, examine(name, policy)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = {pool.submit(examine, name, policy): name for name in names}
+        for job in as_completed(jobs):
+            yield jobs[job], job.result()
 
 
 if __name__ == "__main__":

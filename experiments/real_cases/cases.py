@@ -57,7 +57,7 @@ def photograph(seed: int) -> Problem:
 
 def landscape(seed: int) -> Problem:
     """The height of each point of a map of Tennessee."""
-    with get_sample_data("jacksboro_fault_dem.npz") as found:
+    with np.load(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False)) as found:
         heights = found["elevation"][::6, ::6, None].astype(float)
     return _picture((heights - heights.mean()) / heights.std(), seed)
 

@@ -44,21 +44,21 @@ def split(
     *,
     wrong: float = 0.0,
 ) -> Problem:
-    """A problem of examples `x` (n, ...) and targets `y` (n, ...), of which a share `wrong` in training is wrong.
+    """A problem of examples `x` (n, ...) and targets `y` (n, ...), of which a share `wrong` is drawn anew.
 
-    Wrong labels are drawn from all classes alike, so that some are right by chance; those of validation and test
-    are as they were.
+    It is drawn from all classes alike, so that some are right by chance, and in training alone.
     """
     order = rng.permutation(len(x))
     x, y = x[order], y[order]
     held = round(HELD_OUT * len(x))
     if wrong:
         y = y.copy()
-        train = np.arange(2 * held, len(x))
-        chosen = rng.choice(train, round(wrong * len(train)), replace=False)
+        chosen = 2 * held + rng.choice(len(x) - 2 * held, round(wrong * (len(x) - 2 * held)), replace=False)
         y[chosen] = rng.integers(y.max() + 1, size=len(chosen))
-    parts = (slice(2 * held, None), slice(0, held), slice(held, 2 * held))
-    train, validation, test = (TensorDataset(_tensor(x[part]), _tensor(y[part])) for part in parts)
+    train, validation, test = (
+        TensorDataset(_tensor(x[part]), _tensor(y[part]))
+        for part in (slice(2 * held, None), slice(0, held), slice(held, 2 * held))
+    )
     return Problem(train, validation, test, make_model, loss)
 
 
