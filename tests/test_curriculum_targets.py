@@ -43,7 +43,7 @@ def test_every_curriculum_is_run_on_every_steered_task(contest):
     steered = [config for config in configs if config.curriculum]
     count = len(curricula(4)) + len(find(FIELD))
     assert contest.losses.shape == (2, len(steered), count)
-    assert contest.noisy.tolist() == [config.label_noise > 0 for config in steered]
+    assert contest.noisy.tolist() == [vars(config)["label_noise"] > 0 for config in steered]
     np.testing.assert_array_equal(contest.losses[:, :, 0], 0.0)
     assert (contest.losses[:, :, 1:].std(axis=2) > 0).all()
     assert (contest.losses[0] != contest.losses[1]).any()

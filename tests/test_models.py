@@ -73,8 +73,8 @@ def test_the_length_of_weights_before_a_normalisation_means_nothing(make, shape)
         with torch.no_grad():
             for layer in model:
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-                    layer.weight *= 10.0
-                    layer.bias *= 10.0  # type: ignore[operator]
+                    for parameter in layer.parameters():
+                        parameter.mul_(10.0)
         assert torch.allclose(model(inputs), before, rtol=1e-3, atol=1e-3) == normalised
 
 
