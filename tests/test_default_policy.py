@@ -11,7 +11,7 @@ from rlsched.agents import PPOSettings, RolloutPlan
 from rlsched.agents.presets import DEFAULT
 from rlsched.experiments.config_file import read_config
 from rlsched.experiments.default_policy import __main__ as regenerate
-from rlsched.experiments.default_policy.evidence import DOCUMENTS, JSON, ROOT, filled
+from rlsched.experiments.default_policy.evidence import DOCUMENTS, JSON, ROOT, completed, filled
 from rlsched.experiments.evaluation import digest
 from tests.trainings import SMALL
 
@@ -66,6 +66,20 @@ def test_tables_are_filled_between_their_marks():
     assert once.endswith("<!-- end -->\nafter\n")
     assert "old" not in once
     assert filled(once, found, "short") == once
+
+
+def test_methods_that_were_left_out_keep_their_figures_if_nothing_but_the_policy_changed():
+    before = json.loads(JSON.read_text())["standard"]["rows"]
+    again = [row | {"seconds": 0.0} for row in before if row["kind"] in ("schedule", "best", "policy")]
+    whole = completed(again, before)
+    assert {(row["method"], row["tasks"]) for row in whole} == {(row["method"], row["tasks"]) for row in before}
+    assert len(whole) == len(before)
+    assert whole[: len(again)] == again
+    other_policy = [row | ({"win": 0.5} if row["kind"] == "policy" else {}) for row in again]
+    assert len(completed(other_policy, before)) == len(before)
+    other_tasks = [row | ({"win": 0.5} if row["method"] == "cosine" else {}) for row in again]
+    assert completed(other_tasks, before) == other_tasks
+    assert completed(again, []) == again
 
 
 def test_a_training_says_whether_it_gave_the_shipped_policy(tmp_path, monkeypatch, capsys):

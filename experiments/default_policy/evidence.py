@@ -2,6 +2,9 @@
 
 Each DIR is the folder of an `rlsched evaluate`. Figures go to docs/evidence.json, the picture of the first to
 docs/evidence.png, and the tables into `DOCUMENTS`, between the marks that are there for them.
+
+Methods that an evaluation left out keep the figures of the last one, if nothing but the policy has changed: for a
+new policy, `rlsched evaluate --no-curricula --no-other-libraries` is enough.
 """
 
 from __future__ import annotations
@@ -35,13 +38,17 @@ def main(folders: Sequence[str]) -> int:
         return 2
     from rlsched.experiments.plots.evaluation import plot_ranking
 
-    found = {}
+    found: dict[str, Any] = {}
+    before = json.loads(JSON.read_text()) if JSON.exists() else {}
     for folder in folders:
         results = Results.load(Path(folder))
         found[results.suite] = {
             "made_with": results.made_with,
             "tasks": len(results.tasks),
-            "rows": [dataclasses.asdict(row) for row in results.rows if _kept(row)],
+            "rows": completed(
+                [dataclasses.asdict(row) for row in results.rows if _kept(row)],
+                before.get(results.suite, {"rows": []})["rows"],
+            ),
         }
     texts = {name: filled((ROOT / name).read_text(), found, length) for name, length in DOCUMENTS.items()}
     write_atomically(JSON, json.dumps(found, indent=1).encode())
@@ -51,6 +58,26 @@ def main(folders: Sequence[str]) -> int:
     for name, text in texts.items():
         print(write_atomically(ROOT / name, text.encode()))
     return 0
+
+
+def completed(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows`, and those of `before` on methods that they lack, if both say the same of all methods they share.
+
+    Seconds may differ, and so may what is said of policies.
+    """
+
+    def by_method(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+        return {
+            (row["method"], row["tasks"]): {name: value for name, value in row.items() if name != "seconds"}
+            for row in rows
+            if row["kind"] != "policy"
+        }
+
+    mine, theirs = by_method(rows), by_method(before)
+    shared = mine.keys() & theirs.keys()
+    if not shared or any(mine[key] != theirs[key] for key in shared):
+        return rows
+    return rows + [row for row in before if (row["method"], row["tasks"]) in theirs.keys() - mine.keys()]
 
 
 def rows(suite: dict[str, Any]) -> list[Row]:
