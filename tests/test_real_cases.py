@@ -102,6 +102,7 @@ def test_it_goes_on_where_it_was_stopped_and_keeps_policies_apart(tmp_path, monk
     main(tmp_path, only="patches")
     assert done == ["patches, 30 % wrong, CNN", "patches, CNN"]
     assert "+0.693" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "real_cases.png").read_bytes().startswith(b"\x89PNG")
     assert set(json.loads((tmp_path / "results.json").read_text())["cases"]) == set(done)
     other = random_policy(1).save(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="must not hold results of another policy"):

@@ -18,6 +18,7 @@ from rlsched import Policy, _check
 from rlsched._check import ArgumentError
 from rlsched._files import write_atomically
 from rlsched.experiments.evaluation import digest
+from rlsched.experiments.plots.real_cases import plot_real_cases
 from rlsched.experiments.real_cases.cases import CASES
 from rlsched.experiments.real_cases.examine import DEFAULT, METHODS, Found, examine
 from rlsched.experiments.tables import markdown
@@ -47,7 +48,7 @@ def main(out: Path, policy: str = "", only: str = "", workers: int = 0) -> int:
     """Examine a policy on all cases, in some ten minutes on two cores, and go on where that was stopped.
 
     Args:
-        out: folder of results.json and table.md.
+        out: folder of results.json, table.md and real_cases.png.
         policy: file of the policy; by default the one that comes with rlsched.
         only: what names of cases must contain.
         workers: processes, each with a case at a time; 0 for this one alone.
@@ -67,8 +68,11 @@ def main(out: Path, policy: str = "", only: str = "", workers: int = 0) -> int:
             plain = {name: dataclasses.asdict(each) for name, each in found.items()}
             write_atomically(path, json.dumps({"policy": digest(chosen), "cases": plain}, indent=1).encode())
             bar.update()
-    shown = table({case.name: found[case.name] for case in CASES if case.name in found})
+    found = {case.name: found[case.name] for case in CASES if case.name in found}
+    shown = table(found)
     write_atomically(out / "table.md", f"{shown}\n".encode())
+    noisy = [case.name for case in CASES if case.noisy]
+    print(f"Picture: {plot_real_cases(found, noisy, out / 'real_cases.png')}\n")
     print(f"ln(test loss / that of the best of 18 tuned runs), below 0 is better\n\n{shown}")
     return 0
 
