@@ -45,5 +45,5 @@ def plot_real_cases(found: dict[str, Found], noisy: Sequence[str], path: Path) -
     axis.grid(axis="x", color="0.9", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, fontsize=9, loc="outside upper center", ncols=4)
+    figure.legend(frameon=False, fontsize=9, loc="outside upper center", ncols=2)
     return save(figure, path)
