@@ -2,7 +2,8 @@
 
 The teacher of the warm start runs fixed curricula on every task, and lets the policy imitate those that end best.
 Curricula of the field follow the run instead. Are they better targets? On each task one is chosen by the
-validation loss of one run, as the teacher does, and judged by that of a run from another seed.
+validation loss of one run, as the teacher does, and judged by that of a run from another seed, on the same few
+validation examples: this is what makes a target, not what a user would gain.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rlsched.agents.evaluation import evaluation_seeds
 from rlsched.agents.imitation.search import DECISIONS, SearchUnit, draw_group
 from rlsched.agents.open_loop import Plan, run_plans
 from rlsched.agents.rollouts import Setting, Weights
+from rlsched.agents.run_folder import made_with
 from rlsched.contract import Array
 from rlsched.controllers import Linear
 from rlsched.controllers.curriculum.fixed import curricula
@@ -81,7 +83,8 @@ class ContestUnit:
             setting.tasks.build(configs[row]).with_decisions(DECISIONS).with_base_lr(10.0 ** tuned.log_lr[row])
             for row in rows
         ]
-        both = np.stack([_losses(setting, tasks, [seeds[row] + more for row in rows]) for more in (0, 1)])
+        # Not the seeds that tuned the learning rate of the natural mixture.
+        both = np.stack([_losses(setting, tasks, [seeds[row] + more for row in rows]) for more in (1, 2)])
         noisy = np.array([getattr(configs[row], "label_noise", 0.0) > 0 for row in rows])
         return Contest(noisy, np.clip(both - both[:, :, :1], -MOST, MOST))
 
@@ -150,7 +153,13 @@ def main(out: Path, family: str = "practice", groups: int = 80, group_tasks: int
     _check.choice("family", family, FAMILIES)
     _check.integer("groups", groups, 1)
     _check.integer("group_tasks", group_tasks, 1)
-    setting = Setting(FAMILIES[family](), PolicyInterface(ActionSpec()), "eager")
+    tasks = FAMILIES[family]()
+    rng = np.random.default_rng(0)
+    if not any(tasks.sample(rng).curriculum for _ in range(100)) or tasks.num_buckets < 2:
+        raise ArgumentError(
+            f"family must have tasks with a curriculum, {family} has none: `rlsched tasks` lists others."
+        )
+    setting = Setting(tasks, PolicyInterface(ActionSpec()), "eager")
     units = [ContestUnit(seed, group_tasks) for seed in evaluation_seeds(0, groups, purpose=2)]
     with (
         choose_backend(workers, None)(setting) as backend,
@@ -158,11 +167,13 @@ def main(out: Path, family: str = "practice", groups: int = 80, group_tasks: int
     ):
         contests = backend.run(units, done=lambda *_: bar.update())
     found = table(contests, len(curricula(setting.tasks.num_buckets)))
+    names = [choice.name for choice in curricula(tasks.num_buckets)] + [entry.name for entry in find(FIELD)]
     plain = [{name: value.tolist() for name, value in vars(contest).items()} for contest in contests]
-    write_atomically(out / "targets.json", json.dumps(plain).encode())
+    content = {"made_with": made_with(), "family": family, "curricula": names, "contests": plain}
+    write_atomically(out / "targets.json", json.dumps(content).encode())
     write_atomically(out / "targets.md", f"{found}\n".encode())
-    tasks = sum(len(contest.noisy) for contest in contests)
-    print(f"ln(validation loss / natural mixture's) on {tasks} tasks, below 0 is better\n\n{found}")
+    count = sum(len(contest.noisy) for contest in contests)
+    print(f"ln(validation loss / natural mixture's) on {count} tasks, below 0 is better\n\n{found}")
     return 0
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from rlsched import CurriculumSampler, Policy, RLScheduler
+from rlsched import CurriculumSampler, OnlineBuckets, Policy, RLScheduler
 from rlsched.contract import Array
 from rlsched.envs.tasks import Task
 
@@ -86,7 +86,8 @@ def run_policy(
         on_event=lambda event: None,
     )
     if curriculum:
-        sampler = CurriculumSampler(task.buckets, config.batch_size, scheduler, seed=seed)
+        buckets = OnlineBuckets(len(task.buckets), task.buckets.count, seed=seed) if task.online else task.buckets
+        sampler = CurriculumSampler(buckets, config.batch_size, scheduler, seed=seed)
         loader = DataLoader(task.train, batch_sampler=sampler)
     losses, rates, weights = [], [], []
     batches = iter(loader)

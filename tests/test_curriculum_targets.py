@@ -56,3 +56,8 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "targets.json").exists()
     with pytest.raises(ValueError, match="family must be one of"):
         main(tmp_path, family="wombat")
+
+
+def test_a_family_without_curricula_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="family must have tasks with a curriculum, quadratics has none"):
+        main(tmp_path, family="quadratics")

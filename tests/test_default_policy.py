@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from rlsched import Linear, Policy, RLScheduler
@@ -68,18 +69,27 @@ def test_tables_are_filled_between_their_marks():
     assert filled(once, found, "short") == once
 
 
-def test_methods_that_were_left_out_keep_their_figures_if_nothing_but_the_policy_changed():
-    before = json.loads(JSON.read_text())["standard"]["rows"]
-    again = [row | {"seconds": 0.0} for row in before if row["kind"] in ("schedule", "best", "policy")]
-    whole = completed(again, before)
-    assert {(row["method"], row["tasks"]) for row in whole} == {(row["method"], row["tasks"]) for row in before}
-    assert len(whole) == len(before)
-    assert whole[: len(again)] == again
-    other_policy = [row | ({"win": 0.5} if row["kind"] == "policy" else {}) for row in again]
-    assert len(completed(other_policy, before)) == len(before)
-    other_tasks = [row | ({"win": 0.5} if row["method"] == "cosine" else {}) for row in again]
-    assert completed(other_tasks, before) == other_tasks
-    assert completed(again, []) == again
+def test_methods_that_were_left_out_keep_their_figures_if_all_others_agree():
+    before = json.loads(JSON.read_text())["standard"]
+    again = [row | {"seconds": 0.0} for row in before["rows"] if row["kind"] in ("schedule", "best", "policy")]
+    policy = [row for row in again if row["kind"] == "policy"]
+    again = [row for row in again if row not in policy[:3]]
+    new = {"made_with": {"git": "new"}, "tasks": before["tasks"], "rows": again}
+    whole = completed(new, before)
+    left_out = [row for row in before["rows"] if row["kind"] not in ("schedule", "best", "policy")]
+    assert whole["rows"] == again + left_out, "figures of an older policy are not kept"
+    assert whole["made_with"] == {"git": "new"}
+    assert whole["kept"]["methods"] == sorted({row["method"] for row in left_out})
+    assert completed(new, {"rows": [], "made_with": {}}) == new
+
+
+def test_figures_of_other_tasks_are_not_kept():
+    before = json.loads(JSON.read_text())["standard"]
+    rows = [row | {"win": 0.123} for row in before["rows"] if row["kind"] == "schedule"]
+    with pytest.raises(
+        ValueError, match=r"must have .*DoG.*, as what it says of .* is not what docs/evidence.json"
+    ):
+        completed(before | {"rows": rows}, before)
 
 
 def test_a_training_says_whether_it_gave_the_shipped_policy(tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("digits_cnn", {"channels": 4, "normalised": True}),
     ("signals", {"model": "mlp"}),
     ("signals", {"model": "cnn"}),
+    ("signals", {"model": "cnn", "normalised": True}),
     ("characters", {"model": "gru", "width": 16, "layers": 1}),
     ("characters", {"model": "transformer", "width": 16, "layers": 1}),
     ("parity", {}),

@@ -16,10 +16,12 @@ from rlsched.envs.tasks import (
     FAMILIES,
     Autoencoder,
     Characters,
+    CharactersConfig,
     Digits,
     DigitsCNN,
     DigitsCNNConfig,
     Mixture,
+    ModularConfig,
     Quadratics,
     Signals,
     Tabular,
@@ -176,6 +178,11 @@ def test_settings_of_another_family_are_refused(name):
         ),
         ("signals", {"channels": 6, "normalised": True}, "channels must be a multiple of 4 in a"),
         ("digits", {"input_scale": 0.0}, r"input_scale must be a finite number in \[0.01, 100"),
+        (
+            "characters",
+            {"input_scale": 2.0},
+            r"input_scale must be a finite number in \[1.0, 1.0\].*Inputs are tokens",
+        ),
         ("signals", {"model": "rnn"}, "model must be one of cnn, mlp, got 'rnn'"),
         ("characters", {"width": 7}, "width must be even, for two heads, got 7"),
         ("parity", {"num_secret": 99}, "num_secret must be an integer in"),
@@ -195,6 +202,21 @@ def test_bad_settings_are_refused_by_name(name, changes, words):
 def test_bad_options_of_a_family_are_refused_by_name(option):
     with pytest.raises(ValueError, match=rf"{next(iter(option))} must be a finite number in \["):
         DigitsCNN(**option)
+
+
+def test_tokens_are_not_scaled():
+    with pytest.raises(
+        ValueError, match=r"input_scales must be a finite number in \[1.0, 1.0\].*Inputs are tokens"
+    ):
+        Characters(input_scales=2.0)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_cnn", "autoencoder"])
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_units_make_nothing_harder(name, scale):
+    """Nor easier: the buckets are those of standardised inputs."""
+    before, after = (clean(name, input_scale=each, duplicates=0.3, num_examples=200) for each in (1.0, scale))
+    np.testing.assert_array_equal(after.buckets.ids, before.buckets.ids)
 
 
 @pytest.mark.parametrize("family", [DigitsCNN, Signals])
@@ -221,7 +243,7 @@ def test_practice_has_normalised_networks_and_inputs_of_any_scale_and_the_suite_
     assert min(scales) < 0.3 < 3.0 < max(scales)
     assert max(abs(math.log(scale)) for scale in scales) <= math.log(4.0) + 1e-9
     for config in practice:
-        if type(config).__name__ in ("CharactersConfig", "ModularConfig"):
+        if isinstance(config, (CharactersConfig, ModularConfig)):
             assert config.input_scale == 1.0
     assert {config.input_scale for config in wide} == {1.0}
     assert not any(getattr(config, "normalised", False) for config in wide)

@@ -104,8 +104,6 @@ def assemble(
         shares = np.exp(config.domain_skew * rng.permutation(np.linspace(0.0, 1.0, config.num_buckets)))
         validation, test = (_weigh(part, domains, shares / shares.max(), rng) for part in (validation, test))
 
-    if config.input_scale != 1.0:
-        inputs = inputs * config.input_scale
     noisy = targets.copy()
     for part in (train, validation):
         # Within each part: a wrong target must not be one of another part's.
@@ -120,6 +118,8 @@ def assemble(
         source[copies] = rng.choice(easiest, int(copies.sum()))
         train, scores = train[source], scores[source]
 
+    # Difficulty is that of standardised inputs: units make nothing harder.
+    inputs = inputs if config.input_scale == 1.0 else inputs * config.input_scale
     buckets = _buckets(config, len(train), scores, None if domains is None else domains[train])
     drifted = None
     if config.drift:

@@ -70,6 +70,7 @@ class CharactersConfig(DataConfig):
             raise ValueError(f"width must be even, for two heads, got {self.width}.")
         _check.integer("layers", self.layers, 1, 8)
         _check.real("embedding_scale", self.embedding_scale, 1e-3, 10.0)
+        _check.real("input_scale", self.input_scale, 1.0, 1.0, "Inputs are tokens.")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ class Characters(DataFamily):
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.2, "adam": 0.01, "adamw": 0.01}
     config_type: ClassVar = CharactersConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.real("input_scales", self.input_scales, 1.0, 1.0, "Inputs are tokens.")
 
     def sample(self, rng: np.random.Generator) -> CharactersConfig:
         """Settings of one task."""

@@ -33,7 +33,7 @@ class DataConfig(TaskConfig):
         duplicates: share of training examples that are copies of a few easy ones, in [0, 0.9].
         domain_skew: 0 where all examples are alike; otherwise examples come from `num_buckets` domains, each
             harder to read than the last, and validation and test weigh them by shares that are exp(skew) apart.
-        input_scale: factor of the inputs, in [0.01, 100], after they are standardised; tokens have none.
+        input_scale: factor of the inputs, in [0.01, 100], after they are standardised; 1 for tokens.
         drift: share of the run during which the training data are others than those it is judged by, in [0, 1).
     """
 
@@ -82,7 +82,7 @@ class DataFamily(TaskFamily):
         most_epochs: passes over the training examples at most: longer runs are given more examples, as far as
             the family has them. Without it 80 to 1,000 examples serve runs of any length.
         input_scales: largest factor by which inputs are larger or smaller than standardised ones, in [1, 100];
-            log-uniform. 1 for families of tokens.
+            log-uniform. `sensible_lr` does not know of it. 1 for families of tokens.
     """
 
     num_buckets: int = 4
@@ -167,11 +167,13 @@ class DataFamily(TaskFamily):
             "duplicates": float(rng.uniform(0.1, 0.6)) if rng.random() < 0.25 else 0.0,
             "domain_skew": float(rng.uniform(0.5, 3.0)) if domains else 0.0,
             "drift": float(rng.uniform(0.1, 0.6)) if rng.random() < 0.25 else 0.0,
-            # Nothing is drawn where nothing can differ, so that all else stays as it was.
-            "input_scale": log_uniform(rng, 1.0 / self.input_scales, self.input_scales)
-            if self.input_scales > 1.0
-            else 1.0,
+            "input_scale": scaled(rng, self.input_scales),
         }
+
+
+def scaled(rng: np.random.Generator, most: float) -> float:
+    """A factor up to `most` either way, log-uniform; where that is 1 nothing is drawn, as in `happens`."""
+    return 1.0 if most == 1.0 else log_uniform(rng, 1.0 / most, most)
 
 
 def happens(rng: np.random.Generator, share: float) -> bool:

@@ -55,8 +55,8 @@ _WIDE: dict[type[Any], float] = {
 
 _CNNS = (DigitsCNN, Signals)
 """Families with networks that can have normalisation layers."""
-_TOKENS = (Characters, Modular)
-"""Families whose inputs are tokens."""
+_UNSCALED = (Characters, Modular)
+"""Families whose inputs have no scale: tokens and one-hot vectors."""
 
 _PRACTICE: dict[type[Any], float] = _BROAD | {
     Tabular: 5.0,
@@ -117,8 +117,11 @@ def _cut(
     families = []
     for family in weights:
         max_steps, max_batch = most_of_sequences if family is Characters else most
-        own = {"normalised": normalised} if family in _CNNS else {}
-        own |= {} if family in _TOKENS else {"input_scales": input_scales}
+        own = {}
+        if family in _CNNS:
+            own["normalised"] = normalised
+        if family not in _UNSCALED:
+            own["input_scales"] = input_scales
         families.append(family(min_steps=60, max_steps=max_steps, max_batch=max_batch, **options, **own))
     return Mixture(families, list(weights.values()))
 

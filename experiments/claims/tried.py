@@ -6,9 +6,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from rlsched._files import write_atomically
 from rlsched.experiments.claims.claim import Claim, Pair
 from rlsched.experiments.evaluation.statistics import Estimate
 from rlsched.experiments.paired import paired, shown, verdict
+from rlsched.experiments.spawned import spawned
 
 AREAS = (
     "pacing", "mixing", "difficulty", "verifiable", "scores",
@@ -98,22 +97,13 @@ def try_all(chosen: Sequence[tuple[str, int]], seeds: int, folder: Path, workers
             missing.append((area, index))
         else:
             yield Tried(claim, pair)
-    if not missing:
-        return
-    # Spawned: a fork of a process that has used torch's threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(_run, area, index, seeds): (area, index) for area, index in missing}
-        for done in as_completed(running):
-            area, index = running[done]
-            claim, pair = claims_of(area)[index], done.result()
-            _keep(_file(folder, claim), pair)
-            yield Tried(claim, pair)
+    for (area, index, _), pair in spawned(_run, [(*which, seeds) for which in missing], workers):
+        claim = claims_of(area)[index]
+        _keep(_file(folder, claim), pair)
+        yield Tried(claim, pair)
 
 
 def _run(area: str, index: int, seeds: int) -> Pair:
-    import torch
-
-    torch.set_num_threads(1)
     return claims_of(area)[index].run(range(seeds))
 
 

@@ -3,8 +3,9 @@
 Each DIR is the folder of an `rlsched evaluate`. Figures go to docs/evidence.json, the picture of the first to
 docs/evidence.png, and the tables into `DOCUMENTS`, between the marks that are there for them.
 
-Methods that an evaluation left out keep the figures of the last one, if nothing but the policy has changed: for a
-new policy, `rlsched evaluate --no-curricula --no-other-libraries` is enough.
+Methods that an evaluation left out keep the figures of the last one, if the two agree on all other methods but the
+policy: for a new policy, `rlsched evaluate --no-curricula --no-other-libraries` is enough. What made the figures that
+were kept stays with them.
 """
 
 from __future__ import annotations
@@ -42,14 +43,12 @@ def main(folders: Sequence[str]) -> int:
     before = json.loads(JSON.read_text()) if JSON.exists() else {}
     for folder in folders:
         results = Results.load(Path(folder))
-        found[results.suite] = {
+        suite = {
             "made_with": results.made_with,
             "tasks": len(results.tasks),
-            "rows": completed(
-                [dataclasses.asdict(row) for row in results.rows if _kept(row)],
-                before.get(results.suite, {"rows": []})["rows"],
-            ),
+            "rows": [dataclasses.asdict(row) for row in results.rows if _kept(row)],
         }
+        found[results.suite] = completed(suite, before[results.suite]) if results.suite in before else suite
     texts = {name: filled((ROOT / name).read_text(), found, length) for name, length in DOCUMENTS.items()}
     write_atomically(JSON, json.dumps(found, indent=1).encode())
     first = next(iter(found))
@@ -60,24 +59,29 @@ def main(folders: Sequence[str]) -> int:
     return 0
 
 
-def completed(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`rows`, and those of `before` on methods that they lack, if both say the same of all methods they share.
+def completed(suite: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """`suite`, with the rows of the evidence `before` on other methods than its own, and what made them.
 
-    Seconds may differ, and so may what is said of policies.
+    Raises:
+        ArgumentError: the two do not say the same of the methods that both have, other than policies and times.
     """
 
-    def by_method(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-        return {
-            (row["method"], row["tasks"]): {name: value for name, value in row.items() if name != "seconds"}
-            for row in rows
-            if row["kind"] != "policy"
-        }
+    def others(found: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(row["method"], row["tasks"]): row for row in found["rows"] if row["kind"] != "policy"}
 
-    mine, theirs = by_method(rows), by_method(before)
-    shared = mine.keys() & theirs.keys()
-    if not shared or any(mine[key] != theirs[key] for key in shared):
-        return rows
-    return rows + [row for row in before if (row["method"], row["tasks"]) in theirs.keys() - mine.keys()]
+    mine, theirs = others(suite), others(before)
+    missing = [row for key, row in theirs.items() if key not in mine]
+    if not missing:
+        return suite
+    for key in mine.keys() & theirs.keys():
+        if mine[key] | {"seconds": 0.0} != theirs[key] | {"seconds": 0.0}:
+            names = sorted({row["method"] for row in missing})
+            raise ArgumentError(
+                f"the evaluation must have {', '.join(names)}, as what it says of {key[0]} on {key[1]} is not what "
+                "docs/evidence.json says: run it with --methods and without --no-... again."
+            )
+    kept = {"methods": sorted({row["method"] for row in missing}), "made_with": before["made_with"]}
+    return suite | {"rows": suite["rows"] + missing, "kept": before.get("kept", kept)}
 
 
 def rows(suite: dict[str, Any]) -> list[Row]:

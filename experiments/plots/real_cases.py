@@ -20,12 +20,14 @@ SHOWN = {
 """Methods with a label, colour and mark."""
 
 
-def plot_real_cases(found: dict[str, Found], noisy: Sequence[str], path: Path) -> Path:
-    """One line a case: test losses in per cent of that of the tuned run, on a logarithmic axis.
+def plot_real_cases(found: dict[str, Found], noisy: Sequence[str], part: str, tried: int, path: Path) -> Path:
+    """One line a case: losses in per cent of that of the tuned run, on a logarithmic axis.
 
     Args:
         found: of each case.
         noisy: names of the cases with wrong labels, which are set off from the others.
+        part: whose losses are shown, "test" or "validation".
+        tried: runs that tuning took.
         path: of the picture.
     """
     import matplotlib.pyplot as plt
@@ -33,7 +35,7 @@ def plot_real_cases(found: dict[str, Found], noisy: Sequence[str], path: Path) -
     names = sorted(found, key=lambda name: name in noisy)
     figure, axis = plt.subplots(figsize=(8, 1.6 + 0.32 * len(names)), layout="constrained")
     for method, (label, colour, mark) in SHOWN.items():
-        ratios = [100.0 * np.exp(found[name].log_ratio(method)) for name in names]
+        ratios = [100.0 * np.exp(found[name].log_ratio(method, part)) for name in names]
         axis.plot(ratios, range(len(names)), mark, color=colour, label=label or "_", markersize=7, alpha=0.9)
     axis.axvline(100.0, color="black", linewidth=0.8)
     axis.set_xscale("log")
@@ -41,7 +43,7 @@ def plot_real_cases(found: dict[str, Found], noisy: Sequence[str], path: Path) -
     axis.minorticks_off()
     axis.set_yticks(range(len(names)), names, fontsize=9)
     axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.set_xlabel("test loss of one untuned run, against the best of 18 tuned runs = 100 % (left is better)")
+    axis.set_xlabel(f"{part} loss of one untuned run; 100 %: best of {tried} tuned runs (left is better)")
     axis.grid(axis="x", color="0.9", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,1 +1,1 @@
-"""Training runs as users write them, on data that no training of a policy has seen."""
+"""Runs as users write them, on data and models that are not those of the families that policies train on."""

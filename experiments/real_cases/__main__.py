@@ -4,53 +4,82 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
-from rlsched import Policy, _check
+from rlsched import Policy, PolicyFormatError, _check
 from rlsched._check import ArgumentError
 from rlsched._files import write_atomically
+from rlsched.agents.run_folder import made_with
 from rlsched.experiments.evaluation import digest
+from rlsched.experiments.evaluation.statistics import mean_by_student
+from rlsched.experiments.plain_run import TORCH_SCHEDULES
 from rlsched.experiments.plots.real_cases import plot_real_cases
 from rlsched.experiments.real_cases.cases import CASES
-from rlsched.experiments.real_cases.examine import DEFAULT, METHODS, Found, examine
+from rlsched.experiments.real_cases.data import BATCH, STEPS
+from rlsched.experiments.real_cases.examine import DEFAULT, METHODS, RATES, SEEDS, TUNING, Found, examine
+from rlsched.experiments.spawned import spawned
 from rlsched.experiments.tables import markdown
 
+TRIED = len(TORCH_SCHEDULES) * len(RATES)
+PROTOCOL = json.loads(
+    json.dumps(
+        {
+            "steps": STEPS, "batch": BATCH, "rates": RATES, "tuning": TUNING, "seeds": SEEDS, "methods": METHODS,
+            "schedules": list(TORCH_SCHEDULES),
+        }
+    )
+)  # fmt: skip
+"""What results have to agree in if they are to stand in one table."""
 
-def table(found: dict[str, Found]) -> str:
-    """Markdown: ln(test loss / that of the tuned run) by case and method, lower is better; then means."""
+
+def table(found: dict[str, Found], part: str) -> str:
+    """Markdown: ln(loss / that of the tuned run) by case and method; means of groups have their 95 % interval."""
     methods = (DEFAULT, *METHODS)
     rows = []
     for name, each in found.items():
-        tuned = f"{each.tuned[0]} {each.tuned[1]:g}"
-        ratios = {method: f"{each.log_ratio(method):+.3f}" for method in methods}
-        rows.append({"case": name, "tuned": tuned} | ratios)
+        ratios = {method: f"{each.log_ratio(method, part):+.3f}" for method in methods}
+        rows.append({"case": name, "tuned": f"{each.tuned[0]} {each.tuned[1]:g}"} | ratios)
     known = [case for case in CASES if case.name in found]
     for what, some in (
+        ("never seen, right labels", [case for case in known if not case.seen and not case.noisy]),
+        ("never seen, wrong labels", [case for case in known if not case.seen and case.noisy]),
+        ("data seen in training", [case for case in known if case.seen]),
         ("all", known),
-        ("wrong labels", [case for case in known if case.noisy]),
-        ("right labels", [case for case in known if not case.noisy]),
     ):
         if some:
-            means = {method: np.mean([found[case.name].log_ratio(method) for case in some]) for method in methods}
-            rows.append({"case": f"**{what}**"} | {method: f"**{mean:+.3f}**" for method, mean in means.items()})
+            cells = {
+                method: _mean([found[case.name].log_ratio(method, part) for case in some]) for method in methods
+            }
+            rows.append({"case": f"**{what}**"} | cells)
     return markdown(rows)
 
 
-def main(out: Path, policy: str = "", only: str = "", workers: int = 0) -> int:
-    """Examine a policy on all cases, in some ten minutes on two cores, and go on where that was stopped.
+def _mean(ratios: list[float]) -> str:
+    """Over cases, with half of the interval if there are enough of them."""
+    found = mean_by_student(np.array(ratios))
+    return f"**{found.value:+.3f}**" + (f" ± {found.high - found.value:.2f}" if len(ratios) > 1 else "")
+
+
+def main(
+    out: Path,
+    policy: Path | None = None,
+    only: str = "",
+    judge: Literal["test", "validation"] = "test",
+    workers: int = 0,
+) -> int:
+    """Examine a policy on all cases, in some five minutes on two cores, and go on where that was stopped.
 
     Args:
         out: folder of results.json, table.md and real_cases.png.
         policy: file of the policy; by default the one that comes with rlsched.
         only: what names of cases must contain.
+        judge: losses that are shown; to choose among policies, "validation", so that "test" can report.
         workers: processes, each with a case at a time; 0 for this one alone.
     """
     _check.integer("workers", workers, 0)
@@ -61,48 +90,63 @@ def main(out: Path, policy: str = "", only: str = "", workers: int = 0) -> int:
     chosen = Policy.load(policy) if policy else Policy.default()
     path = out / "results.json"
     found = _known(path, digest(chosen))
-    left = [name for name in names if name not in found]
+    left = [(name, chosen) for name in names if name not in found]
     with tqdm(total=len(left), desc="cases", unit="case", dynamic_ncols=True) as bar:
-        for name, each in _examined(left, chosen, workers):
+        for (name, _), each in spawned(examine, left, workers):
             found[name] = each
-            plain = {name: dataclasses.asdict(each) for name, each in found.items()}
-            write_atomically(path, json.dumps({"policy": digest(chosen), "cases": plain}, indent=1).encode())
+            _keep(path, digest(chosen), found)
             bar.update()
     found = {case.name: found[case.name] for case in CASES if case.name in found}
-    shown = table(found)
+    shown = table(found, judge)
     write_atomically(out / "table.md", f"{shown}\n".encode())
     noisy = [case.name for case in CASES if case.noisy]
-    print(f"Picture: {plot_real_cases(found, noisy, out / 'real_cases.png')}\n")
-    print(f"ln(test loss / that of the best of 18 tuned runs), below 0 is better\n\n{shown}")
+    print(f"Picture: {plot_real_cases(found, noisy, judge, TRIED, out / 'real_cases.png')}\n")
+    print(f"ln({judge} loss / that of the best of {TRIED} tuned runs), below 0 is better\n\n{shown}")
     return 0
 
 
+def _keep(path: Path, policy: str, found: dict[str, Found]) -> None:
+    """Losses that are not finite are null: JSON has no word for them."""
+
+    def plain(losses: dict[str, list[float]]) -> dict[str, list[float | None]]:
+        return {method: [v if v < float("inf") else None for v in each] for method, each in losses.items()}
+
+    cases = {
+        name: dataclasses.asdict(each) | {"validation": plain(each.validation), "test": plain(each.test)}
+        for name, each in found.items()
+    }
+    content = {"policy": policy, "protocol": PROTOCOL, "made_with": made_with(), "cases": cases}
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False).encode())
+
+
 def _known(path: Path, policy: str) -> dict[str, Found]:
-    """What an earlier call has found of the same policy."""
+    """What an earlier call has found of the same policy, in the same way."""
     if not path.exists():
         return {}
-    before = json.loads(path.read_text())
-    if before["policy"] != policy:
-        raise ArgumentError(f"out must not hold results of another policy, {path.parent} does: name another.")
-    return {
-        name: Found((each["tuned"][0], each["tuned"][1]), each["losses"]) for name, each in before["cases"].items()
-    }
+    try:
+        before: dict[str, Any] = json.loads(path.read_text())
+        same = {"policy": before["policy"] == policy, "protocol": before["protocol"] == PROTOCOL}
+        found = {name: _found(each) for name, each in before["cases"].items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"out must not hold a damaged results.json, {path} is: remove it. ({error})"
+        ) from error
+    for what, agrees in same.items():
+        if not agrees:
+            raise ArgumentError(f"out must not hold results of another {what}, {path.parent} does: name another.")
+    return found
 
 
-def _examined(names: Sequence[str], policy: Policy, workers: int) -> Iterator[tuple[str, Found]]:
-    """Every case with what was found, in the order in which they are done."""
-    if not workers:
-        for name in names:
-            yield name, examine(name, policy)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(examine, name, policy): name for name in names}
-        for job in as_completed(jobs):
-            yield jobs[job], job.result()
+def _found(stored: dict[str, Any]) -> Found:
+    def losses(part: str) -> dict[str, list[float]]:
+        return {method: [float("inf") if v is None else v for v in each] for method, each in stored[part].items()}
+
+    schedule, lr = stored["tuned"]
+    return Found((schedule, lr), losses("validation"), losses("test"))
 
 
 if __name__ == "__main__":
     try:
         sys.exit(tyro.cli(main, prog="python -m rlsched.experiments.real_cases"))
-    except (OSError, ArgumentError) as error:
+    except (OSError, ArgumentError, PolicyFormatError) as error:
         sys.exit(f"real_cases: {error}")

@@ -1,7 +1,7 @@
 """The cases: photographs, a landscape, English prose, and classic tables.
 
-No policy was trained on them, with the exceptions that `Case.seen` tells. The models are written with torch's own
-layers and initialisation.
+They are functions of a seed that return a `UserTask`, as docs/tasks.md asks of users. The models are written with
+torch's own layers and initialisation.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from sklearn import datasets
 from torch import Tensor, nn
 
 from rlsched.contract import Array
-from rlsched.experiments.real_cases.problem import Problem, cross_entropy, split, squared_error
+from rlsched.envs.tasks import UserTask
+from rlsched.envs.tasks.losses import cross_entropy, sequence_cross_entropy, squared_error
+from rlsched.experiments.real_cases.data import user_task
 
 LENGTH = 32
 """Characters of a sequence."""
 FREQUENCIES = 8
 """Octaves of the sines and cosines that coordinates are given as."""
+PATCH = 8
+"""Points of a patch, either way."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class Case:
 
     Attributes:
         name: what it is.
-        make: the problem, of a seed that draws the split and what is wrong with the labels.
+        make: the task of a seed, which divides the data and draws what is wrong with the labels.
         noisy: whether labels are wrong.
-        seen: whether tasks on the same data, with other models and other labels, trained the shipped policy.
+        seen: whether tasks on the same data, divided otherwise, trained the shipped policy.
     """
 
     name: str
-    make: Callable[[int], Problem]
+    make: Callable[[int], UserTask]
     noisy: bool = False
     seen: bool = False
 
@@ -49,36 +53,32 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
     )
 
 
-def photograph(seed: int) -> Problem:
+def photograph(seed: int) -> UserTask:
     """The colour of each point of a photograph of a flower, of its coordinates."""
-    picture = _photographs()[1][::6, ::6] / 255.0
-    return _picture(picture, seed)
+    return _picture(_photographs()[1][::6, ::6] / 255.0, seed)
 
 
-def landscape(seed: int) -> Problem:
-    """The height of each point of a map of Tennessee."""
+def landscape(seed: int) -> UserTask:
+    """The height of each point of a map of Tennessee, in standard deviations."""
     with np.load(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False)) as found:
         heights = found["elevation"][::6, ::6, None].astype(float)
-    return _picture((heights - heights.mean()) / heights.std(), seed)
+    return _picture(heights, seed, standardise=True)
 
 
-def _picture(values: Array, seed: int) -> Problem:
+def _picture(values: Array, seed: int, standardise: bool = False) -> UserTask:
     """A regression from points in [0, 1]^2 to `values` (H, W, D)."""
     height, width, outputs = values.shape
     points = np.stack(np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij"), axis=-1)
     angles = (points.reshape(-1, 2, 1) * np.pi * 2.0 ** np.arange(FREQUENCIES)).reshape(height * width, -1)
-    x = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-    return split(
-        x,
-        values.reshape(-1, outputs),
-        lambda: mlp(x.shape[1], 128, outputs),
-        squared_error,
-        np.random.default_rng(seed),
-    )
+    x, y = np.concatenate([np.sin(angles), np.cos(angles)], axis=1), values.reshape(-1, outputs)
+    return user_task(x, y, lambda: mlp(x.shape[1], 128, outputs), squared_error, seed, standardise=standardise)
 
 
-def patches(wrong: float) -> Callable[[int], Problem]:
-    """Which of two photographs a patch of 8 x 8 points is from, for a CNN with batch normalisation."""
+def patches(wrong: float) -> Callable[[int], UserTask]:
+    """Which of two photographs a patch of 8 x 8 points is from, for a CNN with batch normalisation.
+
+    Patches do not overlap; 1,500 of either photograph are in use.
+    """
 
     def model() -> nn.Module:
         return nn.Sequential(
@@ -87,73 +87,68 @@ def patches(wrong: float) -> Callable[[int], Problem]:
             nn.Flatten(), nn.Linear(128, 2),
         )  # fmt: skip
 
-    def make(seed: int) -> Problem:
-        rng = np.random.default_rng(seed)
-        found = []
-        for picture in _photographs():
-            rows, columns = (rng.integers(size - 8, size=1500) for size in picture.shape[:2])
-            found.append(np.stack([picture[r : r + 8, c : c + 8] for r, c in zip(rows, columns, strict=True)]))
-        x = np.concatenate(found).transpose(0, 3, 1, 2) / 255.0 - 0.5
-        return split(x, np.repeat([0, 1], 1500), model, cross_entropy, rng, wrong=wrong)
+    def make(seed: int) -> UserTask:
+        x = np.concatenate([_patches(picture)[:1500] for picture in _photographs()])
+        return user_task(x / 255.0 - 0.5, np.repeat([0, 1], 1500), model, cross_entropy, seed, wrong=wrong)
 
     return make
+
+
+def _patches(picture: Array) -> Array:
+    """(n, 3, 8, 8) disjoint patches of a picture (H, W, 3), in an order that is always the same."""
+    height, width, colours = picture.shape
+    grid = picture[: height // PATCH * PATCH, : width // PATCH * PATCH]
+    cut = grid.reshape(height // PATCH, PATCH, width // PATCH, PATCH, colours).transpose(0, 2, 4, 1, 3)
+    return np.random.default_rng(0).permutation(cut.reshape(-1, colours, PATCH, PATCH))
 
 
 def _photographs() -> list[Array]:
     return [np.asarray(picture) for picture in datasets.load_sample_images().images]
 
 
-def blobs(wrong: float) -> Callable[[int], Problem]:
+def clusters(wrong: float) -> Callable[[int], UserTask]:
     """Guyon's classes: clusters at the corners of a hypercube, with features that say nothing."""
 
-    def make(seed: int) -> Problem:
+    def make(seed: int) -> UserTask:
         x, y = datasets.make_classification(
-            2000, 30, n_informative=10, n_redundant=5, n_classes=5, n_clusters_per_class=2, random_state=seed
+            2000, 30, n_informative=10, n_redundant=5, n_classes=5, n_clusters_per_class=2, random_state=0
         )
-        rng = np.random.default_rng(seed)
-        return split(_standard(x), y, lambda: mlp(30, 64, 5), cross_entropy, rng, wrong=wrong)
+        return user_task(x, y, lambda: mlp(30, 64, 5), cross_entropy, seed, standardise=True, wrong=wrong)
 
     return make
 
 
-def friedman(seed: int) -> Problem:
+def friedman(seed: int) -> UserTask:
     """Friedman's first regression problem, with noise."""
-    x, y = datasets.make_friedman1(2000, 10, noise=1.0, random_state=seed)
-    rng = np.random.default_rng(seed)
-    return split(_standard(x), _standard(y[:, None]), lambda: mlp(10, 64, 1), squared_error, rng)
+    x, y = datasets.make_friedman1(2000, 10, noise=1.0, random_state=0)
+    return user_task(x, y[:, None], lambda: mlp(10, 64, 1), squared_error, seed, standardise=True)
 
 
-def digits(wrong: float) -> Callable[[int], Problem]:
-    """Handwritten digits of 8 x 8 points."""
+def digits(wrong: float) -> Callable[[int], UserTask]:
+    """Handwritten digits of 8 x 8 points, in [0, 1]."""
 
-    def make(seed: int) -> Problem:
+    def make(seed: int) -> UserTask:
         x, y = datasets.load_digits(return_X_y=True)
-        rng = np.random.default_rng(seed)
-        return split(x / 16.0, y, lambda: mlp(64, 128, 10), cross_entropy, rng, wrong=wrong)
+        return user_task(x / 16.0, y, lambda: mlp(64, 128, 10), cross_entropy, seed, wrong=wrong)
 
     return make
 
 
-def diabetes(seed: int) -> Problem:
+def diabetes(seed: int) -> UserTask:
     """Progression of diabetes after a year."""
     x, y = datasets.load_diabetes(return_X_y=True)
-    rng = np.random.default_rng(seed)
-    return split(_standard(x), _standard(y[:, None]), lambda: mlp(10, 64, 1), squared_error, rng)
+    return user_task(x, y[:, None], lambda: mlp(10, 64, 1), squared_error, seed, standardise=True)
 
 
-def _standard(values: Array) -> Array:
-    return np.asarray((values - values.mean(axis=0)) / values.std(axis=0))
+def prose(make_model: Callable[[int], nn.Module]) -> Callable[[int], UserTask]:
+    """The next character of English prose: Python's reference manual, which versions of Python differ in."""
 
-
-def prose(make_model: Callable[[int], nn.Module]) -> Callable[[int], Problem]:
-    """The next character of English prose: Python's reference manual."""
-
-    def make(seed: int) -> Problem:
+    def make(seed: int) -> UserTask:
         text = "".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))[:200_000]
         letters, codes = np.unique(list(text), return_inverse=True)
         windows = codes[: len(codes) // (LENGTH + 1) * (LENGTH + 1)].reshape(-1, LENGTH + 1)
-        rng = np.random.default_rng(seed)
-        return split(windows[:, :-1], windows[:, 1:], lambda: make_model(len(letters)), cross_entropy, rng)
+        x, y = windows[:, :-1], windows[:, 1:]
+        return user_task(x, y, lambda: make_model(len(letters)), sequence_cross_entropy, seed)
 
     return make
 
@@ -193,8 +188,8 @@ CASES = (
     Case("landscape, MLP", landscape),
     Case("patches, CNN", patches(0.0)),
     Case("patches, 30 % wrong, CNN", patches(0.3), noisy=True),
-    Case("clusters, MLP", blobs(0.0)),
-    Case("clusters, 30 % wrong, MLP", blobs(0.3), noisy=True),
+    Case("clusters, MLP", clusters(0.0)),
+    Case("clusters, 30 % wrong, MLP", clusters(0.3), noisy=True),
     Case("friedman, MLP", friedman),
     Case("prose, GRU", prose(Recurrent)),
     Case("prose, transformer", prose(Transformer)),

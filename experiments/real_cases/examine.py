@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from rlsched import Policy
-from rlsched.experiments.plain_run import TORCH_SCHEDULES
-from rlsched.experiments.real_cases.cases import CASES
-from rlsched.experiments.real_cases.runs import run
+from rlsched.envs.tasks import Task, UserConfig, UserFamily
+from rlsched.experiments.plain_run import TORCH_SCHEDULES, RunResult, run_policy, run_schedule
+from rlsched.experiments.real_cases.cases import CASES, Case
+from rlsched.experiments.real_cases.data import BATCH, STEPS
+from rlsched.scheduler import DEFAULT_DECISIONS
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Base learning rates at which every schedule of torch is tried."""
@@ -20,14 +21,16 @@ TUNING, SEEDS = 0, (1, 2, 3)
 DEFAULT = "linear at 1e-3"
 """What people use who do not tune."""
 METHODS: dict[str, dict[str, Any]] = {
-    "LR, from 1e-3": {"lr": 1e-3},
-    "LR, from 1e-4": {"lr": 1e-4},
-    "LR, from 3e-2": {"lr": 3e-2},
-    "LR, validated": {"lr": 1e-3, "feedback": True},
+    "LR, from 1e-3": {"lr": 1e-3, "curriculum": False},
+    "LR, from 1e-4": {"lr": 1e-4, "curriculum": False},
+    "LR, from 3e-2": {"lr": 3e-2, "curriculum": False},
+    "LR, validated": {"lr": 1e-3, "curriculum": False, "feedback": True},
     "curriculum": {"lr": 1e-3, "curriculum": True},
     "curriculum, validated": {"lr": 1e-3, "curriculum": True, "feedback": True},
 }
 """How the policy is used; "validated" is told validation losses, and a curriculum comes with the learning rate."""
+MOST = 3.0
+"""Nats by which two losses can differ, at most: a run that failed is as bad as one of twenty times the loss."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +39,57 @@ class Found:
 
     Attributes:
         tuned: schedule and learning rate that were the best of all, by validation loss.
-        losses: test losses by method, one for each of `SEEDS`; "tuned" and `DEFAULT` are among them.
+        validation: losses by method, one for each of `SEEDS`, inf where a run failed; "tuned" and `DEFAULT` are
+            among the methods.
+        test: likewise.
     """
 
     tuned: tuple[str, float]
-    losses: dict[str, list[float]]
+    validation: dict[str, list[float]]
+    test: dict[str, list[float]]
 
-    def log_ratio(self, method: str) -> float:
-        """Mean of ln(test loss / that of the tuned run)."""
-        mine, tuned = (np.log(np.clip(self.losses[name], 1e-12, 1e12)) for name in (method, "tuned"))
-        return float((mine - tuned).mean())
+    def log_ratio(self, method: str, part: str = "test") -> float:
+        """Mean of ln(loss / that of the tuned run), within `MOST`; of `part` "test" or "validation"."""
+        mine, tuned = (np.log(np.minimum(getattr(self, part)[name], 1e30)) for name in (method, "tuned"))
+        return float(np.clip(mine - tuned, -MOST, MOST).mean())
+
+
+def task_of(case: Case, seed: int) -> Task:
+    """The task of `case` and `seed`, in four buckets by the losses of the run."""
+    family = UserFamily(case.make)
+    config = UserConfig(
+        function=family.name,
+        data_seed=seed,
+        num_steps=STEPS,
+        num_decisions=DEFAULT_DECISIONS,
+        batch_size=BATCH,
+        base_lr=1e-3,
+        bucket_by="online",
+    )
+    return family.build(config)
 
 
 def examine(name: str, policy: Policy) -> Found:
     """Tune torch's schedules on a case, then run the best of them and the policy from seeds of their own."""
-    torch.set_num_threads(1)
     case = next(case for case in CASES if case.name == name)
-    problem = case.make(TUNING)
-    validation = {
-        (schedule, lr): run(problem, TUNING, lr, schedule=schedule)[0]
+    task = task_of(case, TUNING)
+    tried = {
+        (schedule, lr): run_schedule(task.with_base_lr(lr), TUNING, schedule).validation_loss
         for schedule in TORCH_SCHEDULES
         for lr in RATES
     }
-    best = min(validation, key=lambda key: np.nan_to_num(validation[key], nan=np.inf))
-    losses: dict[str, list[float]] = {method: [] for method in ("tuned", DEFAULT, *METHODS)}
+    schedule, lr = min(tried, key=lambda key: tried[key])
+    runs: dict[str, list[RunResult]] = {method: [] for method in ("tuned", DEFAULT, *METHODS)}
     for seed in SEEDS:
-        problem = case.make(seed)
-        losses["tuned"].append(run(problem, seed, best[1], schedule=best[0])[1])
-        losses[DEFAULT].append(run(problem, seed, 1e-3, schedule="linear")[1])
+        task = task_of(case, seed)
+        runs["tuned"].append(run_schedule(task.with_base_lr(lr), seed, schedule))
+        runs[DEFAULT].append(run_schedule(task.with_base_lr(1e-3), seed, "linear"))
         for method, how in METHODS.items():
-            losses[method].append(run(problem, seed, policy=policy, **how)[1])
-    return Found(best, losses)
+            chosen = dict(how)
+            base = task.with_base_lr(chosen.pop("lr"))
+            runs[method].append(run_policy(base, seed, policy, **chosen))
+    return Found(
+        (schedule, lr),
+        {method: [run.validation_loss for run in each] for method, each in runs.items()},
+        {method: [run.test_loss for run in each] for method, each in runs.items()},
+    )
