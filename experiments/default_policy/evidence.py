@@ -3,9 +3,8 @@
 Each DIR is the folder of an `rlsched evaluate`. Figures go to docs/evidence.json, the picture of the first to
 docs/evidence.png, and the tables into `DOCUMENTS`, between the marks that are there for them.
 
-Methods that an evaluation left out keep the figures of the last one, if the two agree on all other methods but the
-policy: for a new policy, `rlsched evaluate --no-curricula --no-other-libraries` is enough. What made the figures that
-were kept stays with them.
+Methods that an evaluation left out keep the figures of the last one, with what made them, if the two agree on all
+others but the policy: for a new policy, `rlsched evaluate --no-curricula --no-other-libraries` is enough.
 """
 
 from __future__ import annotations
@@ -77,8 +76,8 @@ def completed(suite: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         if mine[key] | {"seconds": 0.0} != theirs[key] | {"seconds": 0.0}:
             names = sorted({row["method"] for row in missing})
             raise ArgumentError(
-                f"the evaluation must have {', '.join(names)}, as what it says of {key[0]} on {key[1]} is not what "
-                "docs/evidence.json says: run it with --methods and without --no-... again."
+                f"the evaluation must have {', '.join(names)}, as what it says of {key[0]} on {key[1]} is not "
+                "what docs/evidence.json says: run it again with --methods and without --no-...."
             )
     kept = {"methods": sorted({row["method"] for row in missing}), "made_with": before["made_with"]}
     return suite | {"rows": suite["rows"] + missing, "kept": before.get("kept", kept)}
