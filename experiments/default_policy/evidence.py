@@ -3,7 +3,7 @@
 Each DIR is the folder of an `rlsched evaluate`. Figures go to docs/evidence.json, the picture of the first to
 docs/evidence.png, and the tables into `DOCUMENTS`, between the marks that are there for them.
 
-Methods that an evaluation left out keep the figures of the last one, with what made them, if the two agree on all
+Methods that an evaluation left out keep the figures of the last one, with its commit, if the two agree on all
 others but the policy: for a new policy, `rlsched evaluate --no-curricula --no-other-libraries` is enough.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ DOCUMENTS = {"README.md": "short", "docs/policy.md": "long", "docs/findings.md":
 """Document -> its table: of the policy and what is tuned ("short"), of the policy alone on every kind of task
 ("long"), or of every method there is ("field")."""
 KINDS = ("all", "noisy or mixed", "clean")
+ROUNDING = 1e-5
+"""What figures, which are shown with three decimals, may differ by and still be the same."""
 FIELD = ("field", "driver")
 """Kinds of methods that `rlsched evaluate --methods` adds: too many for all tables."""
 
@@ -59,7 +62,7 @@ def main(folders: Sequence[str]) -> int:
 
 
 def completed(suite: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """`suite`, with the rows of the evidence `before` on other methods than its own, and what made them.
+    """`suite`, with the rows of the evidence `before` on other methods than its own, and the commits that made them.
 
     Raises:
         ArgumentError: the two do not say the same of the methods that both have, other than policies and times.
@@ -73,14 +76,28 @@ def completed(suite: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     if not missing:
         return suite
     for key in mine.keys() & theirs.keys():
-        if mine[key] | {"seconds": 0.0} != theirs[key] | {"seconds": 0.0}:
+        if not _same(mine[key], theirs[key]):
             names = sorted({row["method"] for row in missing})
             raise ArgumentError(
                 f"the evaluation must have {', '.join(names)}, as what it says of {key[0]} on {key[1]} is not "
                 "what docs/evidence.json says: run it again with --methods and without --no-...."
             )
-    kept = {"methods": sorted({row["method"] for row in missing}), "made_with": before["made_with"]}
-    return suite | {"rows": suite["rows"] + missing, "kept": before.get("kept", kept)}
+    older = before.get("kept", {})
+    kept = {row["method"]: older.get(row["method"], before["made_with"]["git"]) for row in missing}
+    return suite | {"rows": suite["rows"] + missing, "kept": kept}
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two rows agree but for times, and for what machines that round differently come to."""
+
+    def agree(mine: Any, theirs: Any) -> bool:
+        if isinstance(mine, dict):
+            return mine.keys() == theirs.keys() and all(agree(mine[name], theirs[name]) for name in mine)
+        if isinstance(mine, float):
+            return math.isclose(mine, theirs, abs_tol=ROUNDING) or (math.isnan(mine) and math.isnan(theirs))
+        return bool(mine == theirs)
+
+    return agree(one | {"seconds": 0.0}, other | {"seconds": 0.0})
 
 
 def rows(suite: dict[str, Any]) -> list[Row]:
