@@ -62,7 +62,7 @@ def main(folders: Sequence[str]) -> int:
 
 
 def completed(suite: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """`suite`, with the rows of the evidence `before` on other methods than its own, and the commits that made them.
+    """`suite`, with the rows of the evidence `before` on other methods than its own, and whose commits they are.
 
     Raises:
         ArgumentError: the two do not say the same of the methods that both have, other than policies and times.
