@@ -17,7 +17,7 @@ def spawned(
 
     Every piece has a process and one thread to itself, `workers` at a time; with none, this process does them all.
     """
-    if not workers:
+    if not workers or not arguments:
         for each in arguments:
             yield each, function(*each)
         return

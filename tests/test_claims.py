@@ -9,6 +9,7 @@ from rlsched._check import ArgumentError
 from rlsched.controllers import FixedCurriculum, Linear, curricula
 from rlsched.envs.drivers.plain import train
 from rlsched.envs.tasks import Digits, DigitsConfig
+from rlsched.experiments import spawned
 from rlsched.experiments.claims import tried
 from rlsched.experiments.claims.__main__ import main
 from rlsched.experiments.claims.claim import Claim, Pair, against_uniform, final_losses
@@ -89,7 +90,7 @@ def test_the_command_runs_keeps_and_tells(tmp_path, capsys, monkeypatch):
     record = json.loads(kept.read_text())
     assert len(record["method"]) == len(record["plain"]) == 3
     # What is kept is not run again, unless there are to be more seeds.
-    monkeypatch.setattr(tried, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(spawned, "ProcessPoolExecutor", None)
     main(tmp_path, seeds=3, workers=1, only="deferred-reweighting")
     assert json.loads((tmp_path / "claims.json").read_text())["claims"] == [claim]
     with pytest.raises(TypeError):
