@@ -141,7 +141,7 @@ def _cell(values: Array, groups: Array) -> str:
 
 
 def main(out: Path, family: str = "practice", groups: int = 80, group_tasks: int = 8, workers: int = 0) -> int:
-    """Run the contest: some ten minutes on two cores.
+    """Run the contest: half an hour and more on two cores; sequence models take most of it.
 
     Args:
         out: folder of targets.json and targets.md.

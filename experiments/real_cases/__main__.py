@@ -73,7 +73,7 @@ def main(
     judge: Literal["test", "validation"] = "test",
     workers: int = 0,
 ) -> int:
-    """Examine a policy on all cases, in some five minutes on two cores, and go on where that was stopped.
+    """Examine a policy on all cases, in some ten minutes on two cores, and go on where that was stopped.
 
     Args:
         out: folder of results.json, table.md and real_cases.png.
