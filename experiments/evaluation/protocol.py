@@ -99,8 +99,8 @@ class Evaluation:
 
 
 def digest(policy: Policy) -> str:
-    """What identifies a policy's behaviour: its tensors and how its actions are decoded."""
-    found = hashlib.sha256(repr(policy.metadata.action).encode())
+    """What identifies a policy's behaviour: its tensors, what they are shown and how its actions are decoded."""
+    found = hashlib.sha256(repr(policy.interface).encode())
     for name in sorted(policy.tensors):
         found.update(name.encode() + policy.tensors[name].tobytes())
     return found.hexdigest()[:32]
