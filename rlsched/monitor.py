@@ -229,9 +229,7 @@ class Monitor:
         agreement = float(cosine(along[0], norm, math.sqrt(along[1]))) if along else math.nan
         sizes, matrices = sample.norms(before), sample.matrices
         ratio = float(update_ratio(sample.norms(update), sizes, matrices))
-        # Gradients that a fused optimizer unscales within its step are still scaled here.
-        scale = getattr(self._optimizer, "grad_scale", None)
-        first_order = total / sample.share / (1.0 if scale is None else float(scale))
+        first_order = total / sample.share
         share = float(descent(change, total))
         self._gradients[self._step - self._start] = (
             norm, ratio, agreement, first_order, share, float(weight_norm(sizes, matrices)),

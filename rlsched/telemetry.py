@@ -77,7 +77,7 @@ def update_ratio(moved: Array, sizes: Array, matrices: Array) -> Array:
     """
     moved, sizes = _of_matrices(moved, matrices), _of_matrices(sizes, matrices)
     known = (moved > 0) & (sizes > 0) & np.isfinite(moved) & np.isfinite(sizes)
-    return _geometric_mean(np.where(known, moved, 1.0) / np.where(known, sizes, 1.0), known)
+    return _exp_mean(np.log(np.where(known, moved, 1.0)) - np.log(np.where(known, sizes, 1.0)), known)
 
 
 def weight_norm(sizes: Array, matrices: Array) -> Array:
@@ -88,7 +88,8 @@ def weight_norm(sizes: Array, matrices: Array) -> Array:
         matrices: (P,) which of them have at least two dimensions.
     """
     sizes = _of_matrices(sizes, matrices)
-    return _geometric_mean(sizes, (sizes > 0) & np.isfinite(sizes))
+    known = (sizes > 0) & np.isfinite(sizes)
+    return _exp_mean(np.log(np.where(known, sizes, 1.0)), known)
 
 
 def _of_matrices(norms: Array, matrices: Array) -> Array:
@@ -96,10 +97,9 @@ def _of_matrices(norms: Array, matrices: Array) -> Array:
     return norms[matrices] if matrices.any() else np.sqrt((norms**2).sum(axis=0))[None]
 
 
-def _geometric_mean(values: Array, known: Array) -> Array:
-    """Over the first axis, of the `known` entries; NaN where there are none."""
+def _exp_mean(logs: Array, known: Array) -> Array:
+    """exp of the mean over the first axis of the `known` logs, which are 0 elsewhere; NaN where there are none."""
     count = known.sum(axis=0)
-    logs = np.log(np.where(known, values, 1.0))
     return np.where(count > 0, np.exp(logs.sum(axis=0) / np.maximum(count, 1)), np.nan)
 
 
