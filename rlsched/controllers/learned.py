@@ -13,7 +13,7 @@ from rlsched.policy import Policy
 FAR = 8.0
 """Standard deviations from the mean of training beyond which an observation is of a kind the policy never saw."""
 _FIXED = {"progress", "decisions_left", "interval", "log_scale", "last_move", "batch_size", "adaptive", "feedback",
-          "curriculum"}  # fmt: skip
+          "curriculum", "first_order_total"}  # fmt: skip
 """What a run is, and what was done in it, rather than how it fares: a longer run is none of another kind."""
 _MEANINGS = {feature.name: feature.meaning for feature in RUN_FEATURES}
 
