@@ -25,7 +25,7 @@ from rlsched.envs.tasks import Natural, TaskConfig
 from rlsched.experiments.backend import choose_backend
 from rlsched.experiments.evaluation.statistics import Estimate, mean_over_tasks
 from rlsched.experiments.task_family import task_family
-from rlsched.observation import BUCKET_NAMES
+from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy import Policy
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -38,8 +38,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "gradient norm": ("grad_vs_first", "grad_change", "grad_spread"),
         "length of updates": ("matrix_update",),
         "agreement of gradients": ("grad_agreement", "grad_agreement_slow"),
-        "growth of weights": ("weight_growth",),
-        "first-order change": ("first_order", "first_order_vs_first", "first_order_total", "descent"),
         "batch size": ("batch_size",),
         "kind of optimizer": ("adaptive",),
         "validation losses": ("feedback", "validation_change", "validation_vs_best", "gap"),
@@ -126,8 +124,8 @@ def without(policy: Policy, features: tuple[str, ...]) -> Policy:
     """`policy` as if each of `features` were always at its mean of training."""
     tensors = dict(policy.tensors)
     names = {
-        "run": list(policy.metadata.run_features),
-        "bucket": [f"bucket {name}" for name in BUCKET_NAMES],
+        "run": [feature.name for feature in RUN_FEATURES],
+        "bucket": [f"bucket {feature.name}" for feature in BUCKET_FEATURES],
     }
     for part, order in names.items():
         chosen = [order.index(name) for name in features if name in order]

@@ -75,43 +75,14 @@ def update_ratio(moved: Array, sizes: Array, matrices: Array) -> Array:
         sizes: (P, ...) norm of each parameter before it.
         matrices: (P,) which of them have at least two dimensions.
     """
-    moved, sizes = _of_matrices(moved, matrices), _of_matrices(sizes, matrices)
+    if matrices.any():
+        moved, sizes = moved[matrices], sizes[matrices]
+    else:
+        moved, sizes = np.sqrt((moved**2).sum(axis=0))[None], np.sqrt((sizes**2).sum(axis=0))[None]
     known = (moved > 0) & (sizes > 0) & np.isfinite(moved) & np.isfinite(sizes)
-    return _exp_mean(np.log(np.where(known, moved, 1.0)) - np.log(np.where(known, sizes, 1.0)), known)
-
-
-def weight_norm(sizes: Array, matrices: Array) -> Array:
-    """Geometric mean of the norms of the weight matrices: (...), NaN where all are zero; see `update_ratio`.
-
-    Args:
-        sizes: (P, ...) norm of each parameter.
-        matrices: (P,) which of them have at least two dimensions.
-    """
-    sizes = _of_matrices(sizes, matrices)
-    known = (sizes > 0) & np.isfinite(sizes)
-    return _exp_mean(np.log(np.where(known, sizes, 1.0)), known)
-
-
-def _of_matrices(norms: Array, matrices: Array) -> Array:
-    """The norms (P, ...) of matrices alone; without one, (1, ...) the norm of all parameters."""
-    return norms[matrices] if matrices.any() else np.sqrt((norms**2).sum(axis=0))[None]
-
-
-def _exp_mean(logs: Array, known: Array) -> Array:
-    """exp of the mean over the first axis of the `known` logs, which are 0 elsewhere; NaN where there are none."""
+    logs = np.log(np.where(known, moved, 1.0)) - np.log(np.where(known, sizes, 1.0))
     count = known.sum(axis=0)
     return np.where(count > 0, np.exp(logs.sum(axis=0) / np.maximum(count, 1)), np.nan)
-
-
-def descent(product: Any, total: Any) -> Any:
-    """Share of the first-order change that lowers the loss: `-sum_i g_i u_i` over `sum_i |g_i u_i|`, in [-1, 1].
-
-    Args:
-        product: (...) inner product of gradient g and update u.
-        total: (...) the sum of its terms' sizes; where it is zero, nothing changes, and the share is 0.
-    """
-    with np.errstate(invalid="ignore"):  # of a run that diverges
-        return np.clip(-product / np.maximum(total, 1e-30), -1.0, 1.0)
 
 
 def summarise(
@@ -123,9 +94,6 @@ def summarise(
     grad_norms: Array,
     update_ratios: Array,
     grad_agreements: Array,
-    first_orders: Array,
-    descents: Array,
-    weight_norms: Array,
     bucket_loss: Array,
     validation_loss: Array,
     group_alpha: Array | None = None,
@@ -139,8 +107,7 @@ def summarise(
         decision: (R,) index of the decision now due.
         losses: (R, W) loss of each step; NaN where not measured, +inf where not finite.
         grad_norms: (R, W) gradient norm of each step; NaN where not sampled. Likewise
-            update_ratios, see `update_ratio`, grad_agreements, the cosine with the step before, first_orders, the
-            sum_i |g_i u_i| of gradient and update, descents, see `descent`, and weight_norms, see `weight_norm`.
+            update_ratios, see `update_ratio`, and grad_agreements, the cosine with the step before.
         bucket_loss: (R, K) mean loss of the examples drawn from each bucket; NaN where none was.
         validation_loss: (R,) latest validation loss; NaN where none was reported.
         group_alpha: (R, G) exponents of the weight spectra at the window's end; NaN for groups without a matrix.
@@ -163,9 +130,6 @@ def summarise(
         grad_spread=np.sqrt(mean_of_known((log_grad - grad_mean[:, None]) ** 2)),
         update_ratio=np.exp(mean_of_known(_log_positive(update_ratios))),
         grad_agreement=mean_of_known(grad_agreements),
-        first_order=np.exp(mean_of_known(_log_positive(first_orders))),
-        descent=mean_of_known(descents),
-        weight_norm=np.exp(mean_of_known(_log_positive(weight_norms))),
         bucket_loss=bucket_loss,
         validation_loss=validation_loss,
         nonfinite=nonfinite,
