@@ -10,7 +10,7 @@ import torch
 from rlsched.envs.population import Population
 from rlsched.envs.tasks.diffusion import INPUTS, Diffusion, DiffusionConfig, diffuse, embed, signal
 from rlsched.envs.tasks.digits import load_digits
-from tests import test_tasks as families
+from tests import tasks as families
 
 PLAIN = DiffusionConfig(
     data_seed=3, num_steps=100, num_decisions=10, batch_size=32, optimizer="adam", base_lr=0.003, num_examples=800
