@@ -59,8 +59,9 @@ def stacked(tasks, seeds) -> Population:
 def test_driven_runs_are_those_stepped_by_hand(controller):
     tasks, seeds = tasks_of(), [3, 4, 5]
     expected = [by_hand(task, seed, controller) for task, seed in zip(tasks, seeds, strict=True)]
-    # Some machines round a policy's products of three rows other than those of one.
-    np.testing.assert_allclose(drive(eager(tasks, seeds), controller), expected, rtol=1e-6)
+    # Some machines round a network's products of three rows other than those of one.
+    rtol = 1e-6 if isinstance(controller, PolicyController) else 0.0
+    np.testing.assert_allclose(drive(eager(tasks, seeds), controller), expected, rtol=rtol)
     np.testing.assert_allclose(drive(stacked(tasks, seeds), controller), expected, rtol=2e-3)
 
 
