@@ -79,7 +79,7 @@ class Monitor:
         if losses is None:
             self._losses.append(math.nan)
         else:
-            mean = float(losses.mean())
+            mean = float(losses[0] if losses.size == 1 else losses.mean())
             self._losses.append(mean if math.isfinite(mean) else math.inf)
             if bucket_ids is not None and math.isfinite(mean):
                 num_buckets = len(self._bucket_sum)

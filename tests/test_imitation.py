@@ -13,6 +13,7 @@ from rlsched.action import ActionSpec
 from rlsched.agents import EvaluationSettings, PPOSettings, SchedulePPO, TrainConfig, WarmStart, train
 from rlsched.agents.evaluation import EvaluationUnit, evaluation_seeds, join_outcomes
 from rlsched.agents.imitation import Lesson, LessonUnit, SearchUnit, TunedGroup, fit
+from rlsched.agents.imitation.followed import POINTS
 from rlsched.agents.imitation.lesson import _Teacher
 from rlsched.agents.imitation.search import GRID, draw_group
 from rlsched.agents.imitation.warm_start import _interpolate
@@ -40,7 +41,8 @@ STILL = exploring(random_policy(0).tensors, -40.0)
 def make_group(count: int = 3, seed: int = 2, log_lr: float = -2.0, chosen: int = 0) -> TunedGroup:
     """A group of `draw_group(tasks, seed, count)` as if a search had found the rest."""
     regret = np.random.default_rng(0).uniform(0.0, 3.0, (count, len(GRID)))
-    return TunedGroup(seed, np.full(count, log_lr), regret, np.repeat(np.eye(17)[[chosen]], count, axis=0))
+    likely, none = np.repeat(np.eye(17)[[chosen]], count, axis=0), np.zeros((count, 0, POINTS, 4))
+    return TunedGroup(seed, np.full(count, log_lr), regret, likely, none)
 
 
 def states(lesson: Lesson, runs: int) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from rlsched.action import ActionSpec
+from rlsched.agents.imitation.followed import POINTS
 from rlsched.agents.imitation.search import TunedGroup, draw_group
 from rlsched.agents.privileged import facts
 from rlsched.agents.rollouts.job import Setting, Weights
@@ -132,12 +133,18 @@ class _Teacher:
         self._log_scale = np.repeat(group.log_lr, copies) - log_base
         self._likely = np.repeat(group.curricula, copies, axis=0)
         self._curricula = curricula(configs[0].num_buckets)
+        self._followed = np.repeat(group.followed, copies, axis=0)
 
     def act(self, seen: Array) -> Array:
         """Actions (R, 1 + K) in [-1, 1] for observations (R, F + K * B)."""
         move = (self._log_scale - seen[:, _INDEX["log_scale"]]) / self._action.max_move
         progress = seen[:, _INDEX["progress"]]
         logits = np.stack([each.logits(progress) for each in self._curricula], axis=1)
+        if self._followed.size:
+            # In single precision, 0.15 is a little less than three twentieths.
+            point = np.clip((progress * POINTS + 1e-4).astype(int), 0, POINTS - 1)
+            at_point = self._followed[np.arange(len(seen)), :, point]
+            logits = np.concatenate([logits, at_point], axis=1)
         mixed = (self._likely[:, :, None] * logits).sum(axis=1) / self._action.max_logit
         return np.clip(np.concatenate([move[:, None], mixed], axis=1), -1.0, 1.0)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium.utils import seeding
 
+from rlsched.agents.imitation.followed import POINTS, follow
 from rlsched.agents.open_loop import Plan, run_plans
 from rlsched.agents.rollouts.job import Setting, Weights
 from rlsched.contract import Array
@@ -34,13 +35,16 @@ class TunedGroup:
         log_lr: (n,) log10 of the base learning rate at which linear decay ends at the lowest validation loss.
         regret: (n, G) by how much ln(validation loss) is higher at each point of `GRID` than at the best, at most
             `WORST`.
-        curricula: (n, C) how likely each of `curricula(K)` is the best at that learning rate.
+        curricula: (n, C + F) how likely each of `curricula(K)`, and then of F that follow the run, is the best at
+            that learning rate.
+        followed: (n, F, POINTS, K) bucket logits of the latter, see `followed.follow`.
     """
 
     seed: int
     log_lr: Array
     regret: Array
     curricula: Array
+    followed: Array
 
 
 def draw_group(tasks: TaskFamily, seed: int, count: int) -> tuple[list[TaskConfig], list[int]]:
@@ -53,7 +57,7 @@ def draw_group(tasks: TaskFamily, seed: int, count: int) -> tuple[list[TaskConfi
 
 @dataclass(frozen=True)
 class SearchUnit:
-    """Tunes linear decay and a fixed curriculum for some tasks that can be computed together.
+    """Tunes linear decay and a curriculum for some tasks that can be computed together.
 
     Each task costs a run for every learning rate of `GRID` and, if it has a curriculum, for every curriculum.
 
@@ -61,11 +65,13 @@ class SearchUnit:
         seed: of the tasks and their runs; even, as all of training's.
         tasks: how many.
         buckets: whether to search for curricula too.
+        followed: names of curricula that follow the run, to be tried beside the fixed ones; see `followed`.
     """
 
     seed: int
     tasks: int
     buckets: bool = True
+    followed: tuple[str, ...] = ()
 
     def run(self, setting: Setting, weights: Weights) -> TunedGroup:
         """What was found; `weights` play no part."""
@@ -80,17 +86,23 @@ class SearchUnit:
         regret = np.minimum(np.log(losses) - np.log(losses).min(axis=1, keepdims=True), WORST)
 
         choices = curricula(setting.tasks.num_buckets)
-        chosen = np.zeros((self.tasks, len(choices)))
+        chosen = np.zeros((self.tasks, len(choices) + len(self.followed)))
         chosen[:, 0] = 1.0
+        paths = np.zeros((self.tasks, len(self.followed), POINTS, setting.tasks.num_buckets))
         steered = [row for row, config in enumerate(configs) if config.curriculum and self.buckets]
         if steered and len(choices) > 1:
+            some, same = [tasks[row].with_decisions(DECISIONS) for row in steered], [seeds[row] for row in steered]
             plans = [[Plan(Linear(), 10.0 ** log_lr[row], choice) for choice in choices] for row in steered]
-            some = [tasks[row].with_decisions(DECISIONS) for row in steered]
-            losses = _final_losses(setting, some, [seeds[row] for row in steered], plans)
+            found = [_final_losses(setting, some, same, plans)]
+            tuned = [task.with_base_lr(10.0 ** log_lr[row]) for row, task in zip(steered, some, strict=True)]
+            for index, name in enumerate(self.followed):
+                final, paths[steered, index] = follow(setting, tuned, same, name)
+                found.append(_finite(final)[:, None])
+            losses = np.concatenate(found, axis=1)
             behind = np.log(losses) - np.log(losses).min(axis=1, keepdims=True)
             likely = np.exp(-behind / SHARPNESS)
             chosen[steered] = likely / likely.sum(axis=1, keepdims=True)
-        return TunedGroup(self.seed, log_lr, regret, chosen)
+        return TunedGroup(self.seed, log_lr, regret, chosen, paths)
 
 
 def best_step(log_losses: Array) -> float:
@@ -112,5 +124,10 @@ def best_step(log_losses: Array) -> float:
 def _final_losses(
     setting: Setting, tasks: Sequence[Task], seeds: Sequence[int], plans: Sequence[Sequence[Plan]]
 ) -> Array:
-    """(n, P) of `run_plans`, in a range whose logarithms are finite."""
-    return np.clip(run_plans(setting, tasks, seeds, plans)[1], 1e-12, 1e12)
+    """(n, P) of `run_plans`."""
+    return _finite(run_plans(setting, tasks, seeds, plans)[1])
+
+
+def _finite(losses: Array) -> Array:
+    """`losses` in a range whose logarithms are finite."""
+    return np.clip(losses, 1e-12, 1e12)

@@ -10,6 +10,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from rlsched import _check
 from rlsched.action import ActionSpec
+from rlsched.agents.imitation.followed import parse
 from rlsched.agents.imitation.lesson import Lesson, LessonUnit
 from rlsched.agents.imitation.search import GRID, SearchUnit, TunedGroup
 from rlsched.agents.network import BucketEquivariantPolicy
@@ -33,6 +34,8 @@ class WarmStart:
         rounds: of new tasks and lessons on them, after each of which the policy is fitted to all lessons so far.
         copies: episodes of each tuned task.
         buckets: whether curricula are searched for and imitated too, or the natural mixture.
+        followed: curricula that follow the run, to be tried on every task beside the fixed ones: names of classes
+            in rlsched.controllers.curriculum, separated by commas, such as "CurES,PCL".
         epochs: passes over the lessons in a fit.
         minibatch: states per gradient step.
         learning_rate: of Adam at the start of a fit, falling linearly to zero.
@@ -45,6 +48,7 @@ class WarmStart:
     rounds: int = 4
     copies: int = 2
     buckets: bool = True
+    followed: str = ""
     epochs: int = 3
     minibatch: int = 1024
     learning_rate: float = 3e-3
@@ -55,13 +59,16 @@ class WarmStart:
         _check.integer("groups", self.groups, 0)
         for name in ("group_tasks", "rounds", "copies", "epochs", "minibatch"):
             _check.integer(name, getattr(self, name), 1)
+        parse(self.followed)
         for name in ("learning_rate", "regret", "distance"):
             _check.real(name, getattr(self, name), 0.0, 1000.0)
 
     def searches(self, seed: int, number: int) -> list[SearchUnit]:
         """The units that tune the tasks of round `number`, in a training of `seed`."""
         return [
-            SearchUnit(unit_seed(seed, _SEARCHES + number, index), self.group_tasks, self.buckets)
+            SearchUnit(
+                unit_seed(seed, _SEARCHES + number, index), self.group_tasks, self.buckets, parse(self.followed)
+            )
             for index in range(self.groups)
         ]
 
