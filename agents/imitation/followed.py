@@ -29,6 +29,8 @@ def available() -> list[str]:
 
 def parse(text: str) -> tuple[str, ...]:
     """The names in a list separated by commas; ArgumentError if one is not `available`, or there twice."""
+    if not isinstance(text, str):
+        raise TypeError(f"followed must be a string, got {type(text).__name__}: names separated by commas.")
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         _check.choice("followed", name, available(), "give such names, separated by commas, or none.")
