@@ -29,6 +29,8 @@ def available() -> list[str]:
 
 def parse(text: str) -> tuple[str, ...]:
     """The names in a list separated by commas; ArgumentError if one is not `available`, or there twice."""
+    if not isinstance(text, str):
+        raise TypeError(f"followed must be a string, got {type(text).__name__}: names separated by commas.")
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         _check.choice("followed", name, available(), "give such names, separated by commas, or none.")
@@ -53,6 +55,14 @@ def follow(setting: Setting, tasks: Sequence[Task], seeds: Sequence[int], name: 
         rows = [tasks[row] for row in fitting], [seeds[row] for row in fitting]
         final[fitting], logits[fitting] = _drive(setting, *rows, curriculum)
     return final, logits
+
+
+def at_progress(progress: Array, logits: Array) -> Array:
+    """(n, F, K) of `logits` (n, F, POINTS, K), those of the latest point at `progress` (n,)."""
+    # In single precision, 0.15 is a little less than three twentieths.
+    point = np.clip((progress * POINTS + 1e-4).astype(int), 0, POINTS - 1)
+    found: Array = logits[np.arange(len(progress)), :, point]
+    return found
 
 
 def _drive(

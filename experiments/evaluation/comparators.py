@@ -175,7 +175,9 @@ class Learned(Comparator):
     def train(
         self, setting: Setting, weights: Weights, tasks: Sequence[Task], seeds: Sequence[int], whole: bool
     ) -> list[Ran]:
-        policy = Policy(dict(weights), PolicyMetadata(setting.interface.action))
+        policy = Policy(
+            dict(weights), PolicyMetadata(setting.interface.action, run_features=setting.interface.run_features)
+        )
         return train_stacked(setting, Guard(PolicyController(policy)), tasks, seeds, whole)
 
 
