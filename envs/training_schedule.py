@@ -27,7 +27,7 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
     `rlsched.action.ActionSpec`), trains until the next decision and observes. The code that observes and
     decodes is the code that the exported policy runs in a user's training.
 
-    Observation, `Box` of shape (30 + 6 K,), float32, for K buckets. ln is the natural logarithm; what has no
+    Observation, `Box` of shape (25 + 6 K,), float32, for K buckets. ln is the natural logarithm; what has no
     value yet is 0:
 
     {observation_table}
@@ -57,7 +57,7 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
     def __init__(self, tasks: TaskFamily | None = None, interface: PolicyInterface | None = None) -> None:
         self.tasks = Digits() if tasks is None else check_family(tasks)
         self.interface = PolicyInterface() if interface is None else interface
-        low, high = self.interface.bounds(self.tasks.num_buckets)
+        low, high = observation.bounds(self.tasks.num_buckets)
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1 + self.tasks.num_buckets,), dtype=np.float32)
 

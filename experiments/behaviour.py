@@ -21,7 +21,7 @@ from rlsched.agents.evaluation import (
 from rlsched.agents.rollouts import Setting
 from rlsched.contract import Array
 from rlsched.envs.tasks import Natural, TaskConfig, TaskFamily
-from rlsched.policy import Policy
+from rlsched.policy import Policy, PolicyInterface
 
 GROUPS, GROUP_TASKS = 16, 8
 PROGRESS = np.linspace(0.0, 0.98, 50)
@@ -65,7 +65,7 @@ class Behaviour:
 def observe(policy: Policy, config: TrainConfig, tasks: TaskFamily) -> Behaviour:
     """Run `policy` on fixed tasks like those that selected it, in this process."""
     family = tasks if config.tasks.curriculum else Natural(tasks)
-    setting = Setting(family, policy.interface, config.tasks.unstackable)
+    setting = Setting(family, PolicyInterface(policy.metadata.action), config.tasks.unstackable)
     units = [EvaluationUnit(seed, GROUP_TASKS) for seed in evaluation_seeds(config.seed, GROUPS)]
     outcome = join_outcomes([unit.run(setting, policy.tensors) for unit in units])
     sensible = np.log10([family.sensible_lr(each) for each in outcome.configs])

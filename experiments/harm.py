@@ -72,9 +72,7 @@ class HarmUnit:
         rng = np.random.default_rng(self.seed)
         config = setting.tasks.sample(rng)
         task, seed = setting.tasks.build(config), int(rng.integers(2**31))
-        policy = Policy(
-            dict(weights), PolicyMetadata(setting.interface.action, run_features=setting.interface.run_features)
-        )
+        policy = Policy(dict(weights), PolicyMetadata(setting.interface.action))
         linear = math.log(run_schedule(task, seed, "linear").validation_loss)
         losses = {CHANCE: math.log(run_schedule(task, seed, "linear", order_seed=seed + 1).validation_loss)}
         for method, curriculum in METHODS.items():

@@ -25,7 +25,7 @@ from rlsched.envs.tasks import Natural, TaskConfig
 from rlsched.experiments.backend import choose_backend
 from rlsched.experiments.evaluation.statistics import Estimate, mean_over_tasks
 from rlsched.experiments.task_family import task_family
-from rlsched.observation import BUCKET_NAMES
+from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy import Policy
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -38,8 +38,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "gradient norm": ("grad_vs_first", "grad_change", "grad_spread"),
         "length of updates": ("matrix_update",),
         "agreement of gradients": ("grad_agreement", "grad_agreement_slow"),
-        "growth of weights": ("weight_growth",),
-        "first-order change": ("first_order", "first_order_vs_first", "first_order_total", "descent"),
         "batch size": ("batch_size",),
         "kind of optimizer": ("adaptive",),
         "validation losses": ("feedback", "validation_change", "validation_vs_best", "gap"),
@@ -101,13 +99,10 @@ def main(
         loaded.interface,
         tasks.unstackable,
     )
-    # A policy of an earlier version may see nothing of a kind.
-    names = {*loaded.metadata.run_features, *(f"bucket {name}" for name in BUCKET_NAMES)}
-    seen = {name: features for name, features in GROUPS.items() if names & set(features)}
     units = [EvaluationUnit(each, group_tasks) for each in evaluation_seeds(seed, groups, purpose=1)]
     with (
         choose_backend(workers, ray_address)(setting) as backend,
-        tqdm(total=(1 + len(seen)) * groups, desc="evaluating", unit="group", dynamic_ncols=True) as bar,
+        tqdm(total=(1 + len(GROUPS)) * groups, desc="evaluating", unit="group", dynamic_ncols=True) as bar,
     ):
 
         def scores(shown: Policy) -> tuple[Array, list[TaskConfig]]:
@@ -117,7 +112,7 @@ def main(
         whole, configs = scores(loaded)
         numbers = np.repeat(np.arange(groups), group_tasks)
         found = []
-        for name, features in seen.items():
+        for name, features in GROUPS.items():
             worse = scores(without(loaded, features))[0] - whole
             found += _by_kind(name, worse, configs, numbers)
     Console(width=120).print(table(found))
@@ -129,8 +124,8 @@ def without(policy: Policy, features: tuple[str, ...]) -> Policy:
     """`policy` as if each of `features` were always at its mean of training."""
     tensors = dict(policy.tensors)
     names = {
-        "run": list(policy.metadata.run_features),
-        "bucket": [f"bucket {name}" for name in BUCKET_NAMES],
+        "run": [feature.name for feature in RUN_FEATURES],
+        "bucket": [f"bucket {feature.name}" for feature in BUCKET_FEATURES],
     }
     for part, order in names.items():
         chosen = [order.index(name) for name in features if name in order]
@@ -151,8 +146,7 @@ def table(found: list[Importance]) -> Table:
         title="By how many nats of validation loss the score is worse, ± half the 95 % interval",
     )
     rows = {(row.without, row.tasks): row.worse_by for row in found}
-    seen = [name for name in GROUPS if (name, "all") in rows]
-    for name in sorted(seen, key=lambda name: -rows[name, "all"].value):
+    for name in sorted(GROUPS, key=lambda name: -rows[name, "all"].value):
         cells = [rows[name, subset] for subset in subsets]
         shown.add_row(name, *(f"{cell.value:+.3f} ± {(cell.high - cell.low) / 2:.3f}" for cell in cells))
     return shown

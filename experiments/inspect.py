@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rlsched.observation import RUN_FEATURES
 from rlsched.policy import Policy
 
 
@@ -39,8 +40,8 @@ def main(policy: Annotated[Path, tyro.conf.Positional]) -> None:
         console.print(table)
     limits = Table("feature", "lowest", "highest", title="range seen in training", title_justify="left")
     low, high = loaded.tensors["normalizer.run_low"], loaded.tensors["normalizer.run_high"]
-    for name, lowest, highest in zip(loaded.metadata.run_features, low, high, strict=True):
-        limits.add_row(name, f"{lowest:.3g}", f"{highest:.3g}")
+    for feature, lowest, highest in zip(RUN_FEATURES, low, high, strict=True):
+        limits.add_row(feature.name, f"{lowest:.3g}", f"{highest:.3g}")
     console.print(limits)
 
 

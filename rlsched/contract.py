@@ -26,11 +26,8 @@ State = dict[str, Any]
 """A controller's state: a (possibly nested) dict of arrays whose leading axis is R."""
 
 RUN_TELEMETRY = frozenset(
-    {
-        "loss", "grad_norm", "update_ratio", "grad_agreement", "first_order", "descent", "weight_norm",
-        "bucket_loss", "validation_loss",
-    }
-)  # fmt: skip
+    {"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"}
+)
 """Measured fields of `Window` that every host can provide."""
 GROUP_TELEMETRY = frozenset({"group_alpha", "group_rotation"})
 """Those that are measured of each parameter group, by hosts with `RunSpec.group_rates`."""
@@ -207,12 +204,6 @@ class Window:
         update_ratio: (R,) geometric mean of |update| / |parameters| on them, over steps and weight matrices; see
             `telemetry.update_ratio`.
         grad_agreement: (R,) mean cosine between consecutive gradients, in [-1, 1].
-        first_order: (R,) geometric mean over the sampled steps of sum_i |g_i u_i|, gradient g and update u: by how
-            much the loss of the batch would change, to first order, if all coordinates changed it one way; NaN
-            where nothing did.
-        descent: (R,) mean over them of -sum_i g_i u_i / sum_i |g_i u_i|, in [-1, 1]: which way they do.
-        weight_norm: (R,) geometric mean over them of the mean |parameters| of weight matrices, up to a factor that
-            is fixed within a run; NaN while all are zero.
         bucket_loss: (R, K) mean loss of the examples drawn from each bucket.
         validation_loss: (R,) the latest validation loss reported in the window.
         nonfinite: (R,) steps of the window whose loss was not finite.
@@ -234,9 +225,6 @@ class Window:
     grad_spread: Array
     update_ratio: Array
     grad_agreement: Array
-    first_order: Array
-    descent: Array
-    weight_norm: Array
     bucket_loss: Array
     validation_loss: Array
     nonfinite: Array
@@ -250,7 +238,7 @@ class Window:
         none = np.full(spec.num_runs, np.nan)
         zero = np.zeros(spec.num_runs, dtype=np.int64)
         return cls(
-            spec, zero, zero, none, none, none, none, none, none, none, none, none, none,
+            spec, zero, zero, none, none, none, none, none, none, none,
             np.full(spec.bucket_shares.shape, np.nan), none, zero, np.zeros(spec.num_runs, dtype=bool),
         )  # fmt: skip
 

@@ -132,7 +132,7 @@ class Decisions:
         if _structure(state["controller"]) != _structure(self._state):
             raise ValueError(
                 "the state is of another kind of controller than this scheduler's: construct it with the policy "
-                "or controller, and the guard, of the saved run, and use the version of rlsched that saved it."
+                "or controller, and the guard, of the saved run."
             )
         found, wanted = state["bucket_weights"].shape[1], self._bucket_weights.shape[1]
         if found != wanted:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rlsched.contract import RUN_TELEMETRY, Array, RunSpec, Window
+from rlsched.contract import Array, RunSpec, Window
 from rlsched.subsample import Subsample
-from rlsched.telemetry import cosine, descent, hill_exponent, is_sampled, summarise, update_ratio, weight_norm
+from rlsched.telemetry import cosine, hill_exponent, is_sampled, summarise, update_ratio
 
 SNAPSHOT_ELEMENTS = 2**15
 """In a user's run, gradient statistics of larger models are taken on an even subsample of about this size."""
@@ -22,8 +22,7 @@ SNAPSHOT_ELEMENTS = 2**15
 GROUP_ELEMENTS = 2**12
 """Elements of a parameter group that its rotation is measured on at least, however many groups there are."""
 
-_GRADIENT = RUN_TELEMETRY - {"loss", "bucket_loss", "validation_loss"}
-_Statistics = tuple[float, float, float, float, float, float]
+_GRADIENT = frozenset({"grad_norm", "update_ratio", "grad_agreement"})
 
 
 class Monitor:
@@ -65,7 +64,7 @@ class Monitor:
         self._start = step
         self._steps_ahead = steps_ahead
         self._losses: list[float] = []
-        self._gradients: dict[int, _Statistics] = {}
+        self._gradients: dict[int, tuple[float, float, float]] = {}
         self._bucket_sum = np.zeros(num_buckets)
         self._bucket_count = np.zeros(num_buckets)
         self._reported = np.full(num_buckets, np.nan)
@@ -109,7 +108,7 @@ class Monitor:
     def close(self, spec: RunSpec, decision: int) -> Window:
         """The `Window` of the steps since `begin`; `decision` is the index of the decision now due."""
         width = max(1, len(self._losses))
-        gradients = np.full((6, 1, width), np.nan)
+        gradients = np.full((3, 1, width), np.nan)
         for offset, values in self._gradients.items():
             if offset < width:
                 gradients[:, 0, offset] = values
@@ -124,9 +123,6 @@ class Monitor:
             grad_norms=gradients[0],
             update_ratios=gradients[1],
             grad_agreements=gradients[2],
-            first_orders=gradients[3],
-            descents=gradients[4],
-            weight_norms=gradients[5],
             bucket_loss=np.where(np.isnan(self._reported), means, self._reported)[None],
             validation_loss=np.array([self._validation]),
             group_alpha=self._group_exponents(groups) if "group_alpha" in reads else None,
@@ -155,7 +151,7 @@ class Monitor:
         self.begin(int(state["start"]), int(state["steps_ahead"]), len(state["bucket_sum"]))
         self._step = int(state["step"])
         self._losses = list(state["losses"])
-        self._gradients = {int(k): (v[0], v[1], v[2], v[3], v[4], v[5]) for k, v in state["gradients"].items()}
+        self._gradients = {int(k): (v[0], v[1], v[2]) for k, v in state["gradients"].items()}
         self._bucket_sum = np.array(state["bucket_sum"])
         self._bucket_count = np.array(state["bucket_count"])
         self._reported = np.array(state["reported"])
@@ -214,26 +210,20 @@ class Monitor:
         gradients = [parameter.grad for parameter in sample.parameters if parameter.grad is not None]
         if not gradients or any(gradient.is_sparse for gradient in gradients):
             return
-        gradient, update = sample.read(_gradient_of), sample.read() - before
-        changes = gradient * update
+        gradient, after = sample.read(_gradient_of), sample.read()
         last = self._last_gradient
-        products = [gradient.dot(gradient), changes.sum(), changes.abs().sum()]
+        products = [gradient.dot(gradient)]
         if last is not None and self._last_gradient_step == self._step - 1 and last.shape == gradient.shape:
             last = last.to(gradient.device)
             products += [gradient.dot(last), last.dot(last)]
-        square, change, total, *along = torch.stack(products).tolist()
+        square, *along = torch.stack(products).tolist()
         if not math.isfinite(square):
             return
         self._last_gradient, self._last_gradient_step = gradient, self._step
         norm = math.sqrt(square)
         agreement = float(cosine(along[0], norm, math.sqrt(along[1]))) if along else math.nan
-        sizes, matrices = sample.norms(before), sample.matrices
-        ratio = float(update_ratio(sample.norms(update), sizes, matrices))
-        first_order = total / sample.share
-        share = float(descent(change, total))
-        self._gradients[self._step - self._start] = (
-            norm, ratio, agreement, first_order, share, float(weight_norm(sizes, matrices)),
-        )  # fmt: skip
+        ratio = float(update_ratio(sample.norms(after - before), sample.norms(before), sample.matrices))
+        self._gradients[self._step - self._start] = (norm, ratio, agreement)
 
     def _trained(self) -> list[Tensor]:
         """The parameters that are measured.

@@ -8,12 +8,11 @@ carried in the state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rlsched.contract import RUN_TELEMETRY, Array, RunSpec, State, Window
+from rlsched.contract import Array, RunSpec, State, Window
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,8 @@ RUN_FEATURES = (
     Feature("grad_change", -20, 20, "nats", "ln(gradient norm / that of the window before)"),
     Feature("grad_spread", 0, 5, "nats", "standard deviation of ln(gradient norm) on the sampled steps"),
     Feature("matrix_update", -12, 4, "decades", "log10(|update| / |weights|), mean over weight matrices"),
-    Feature("weight_growth", -20, 20, "nats", "ln(|weights| / first |weights|), mean over weight matrices"),
     Feature("grad_agreement", -1, 1, "1", "mean cosine of consecutive gradients"),
     Feature("grad_agreement_slow", -1, 1, "1", "exponential average of grad_agreement, rate 0.15"),
-    Feature(
-        "first_order", -10, 4, "decades", "log10(sum |gradient * update| / loss), first-order change by a step"
-    ),
-    Feature("first_order_vs_first", -10, 10, "decades", "first_order less its first value"),
-    Feature("first_order_total", -6, 8, "decades", "log10 of the same, summed over all steps so far"),
-    Feature("descent", -1, 1, "1", "share of that change, term by term, that lowers the loss"),
     Feature("batch_size", -6, 12, "octaves", "log2(batch size / 32); 0 where unknown"),
     Feature("adaptive", 0, 1, "flag", "1 for optimizers of Adam's kind, 0 for SGD"),
     Feature("feedback", 0, 1, "flag", "1 once a validation loss has been reported"),
@@ -69,9 +61,7 @@ BUCKET_FEATURES = (
     Feature("difficulty", -1, 1, "1", "rank of difficulty, easiest -1, hardest 1, no order 0"),
     Feature("weight", -10, 10, "nats", "ln(bucket's current weight / its share)"),
 )
-RUN_NAMES = tuple(feature.name for feature in RUN_FEATURES)
-BUCKET_NAMES = tuple(feature.name for feature in BUCKET_FEATURES)
-READS = RUN_TELEMETRY
+READS = frozenset({"loss", "grad_norm", "update_ratio", "grad_agreement", "bucket_loss", "validation_loss"})
 _FAST, _SLOW = 0.5, 0.15
 
 
@@ -82,15 +72,6 @@ def bounds(num_buckets: int) -> tuple[Array, Array]:
     return low, np.array([feature.high for feature in features], dtype=np.float32)
 
 
-def check_run_features(names: Sequence[str]) -> None:
-    """ValueError unless they are names of run features, at least one, each once."""
-    unknown = sorted(set(names) - set(RUN_NAMES))
-    if unknown:
-        raise ValueError(f"run_features must be among {RUN_NAMES}, got {unknown}.")
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"run_features must be at least one name, each once, got {tuple(names)}.")
-
-
 def init(spec: RunSpec) -> State:
     """The memory before a run's first step: nothing known yet (NaN), averages at 0."""
     unknown = np.full(spec.num_runs, np.nan)
@@ -99,9 +80,7 @@ def init(spec: RunSpec) -> State:
     return {
         "first_loss": unknown, "best_loss": unknown, "last_loss": unknown, "loss_noise": zero,
         "change_fast": zero, "change_slow": zero, "first_grad": unknown, "last_grad": unknown,
-        "update_ratio": unknown, "agreement_slow": zero, "first_order": unknown, "descent": zero,
-        "first_weights": unknown, "weight_growth": zero, "first_first_order": unknown,
-        "first_order_total": zero, "measured_step": zero,
+        "update_ratio": unknown, "agreement_slow": zero,
         "best_validation": unknown, "last_validation": unknown, "first_gap": unknown,
         "bucket_first": buckets, "bucket_last": buckets,
     }  # fmt: skip
@@ -144,17 +123,6 @@ def observe(
     update_ratio = _keep(np.log10(np.e) * _log(window.update_ratio), state["update_ratio"])
     agreement = window.grad_agreement
     agreement_slow = state["agreement_slow"] + _SLOW * _or_zero(agreement - state["agreement_slow"])
-    found = np.log10(np.e) * (_log(window.first_order, 1e-300) - _keep(loss, state["last_loss"]))
-    first_order = _keep(found, state["first_order"])
-    # Steps of windows that measured nothing count with the next that does.
-    measured_step = np.where(np.isfinite(found), window.step, state["measured_step"])
-    added = (measured_step - state["measured_step"]) * 10.0 ** np.clip(_or_zero(found), -10.0, 4.0)
-    first_order_total = state["first_order_total"] + added
-    first_first_order = _keep(state["first_first_order"], first_order)
-    descent = _keep(window.descent, state["descent"])
-    weights = _log(np.where(window.weight_norm > 0, window.weight_norm, np.nan))
-    first_weights = _keep(state["first_weights"], weights)
-    weight_growth = _keep(weights - first_weights, state["weight_growth"])
 
     best_validation = np.fmin(state["best_validation"], validation)
     last_validation = _keep(validation, state["last_validation"])
@@ -184,13 +152,8 @@ def observe(
             grad - state["last_grad"],
             window.grad_spread,
             update_ratio,
-            weight_growth,
             agreement,
             agreement_slow,
-            first_order,
-            first_order - first_first_order,
-            np.log10(np.where(first_order_total > 0, first_order_total, 1.0)),
-            descent,
             np.log2(spec.batch_size / 32.0),
             spec.adaptive.astype(np.float64),
             np.isfinite(last_validation).astype(np.float64),
@@ -222,9 +185,6 @@ def observe(
         "loss_noise": loss_noise, "change_fast": change_fast, "change_slow": change_slow,
         "first_grad": first_grad, "last_grad": _keep(grad, state["last_grad"]),
         "update_ratio": update_ratio, "agreement_slow": agreement_slow,
-        "first_order": first_order, "descent": descent, "first_first_order": first_first_order,
-        "first_order_total": first_order_total, "measured_step": measured_step,
-        "first_weights": first_weights, "weight_growth": weight_growth,
         "best_validation": best_validation, "last_validation": last_validation,
         "first_gap": first_gap, "bucket_first": bucket_first, "bucket_last": bucket_last,
     }  # fmt: skip
@@ -239,10 +199,10 @@ def steerable(window: Window, bucket_last: Array) -> Array:
     return window.spec.curriculum & np.isfinite(bucket_last).all(axis=1)
 
 
-def _log(values: Array, floor: float = 1e-12) -> Array:
-    """ln of finite values, those below `floor` lifted to it; NaN elsewhere."""
+def _log(values: Array) -> Array:
+    """ln of finite values, those below 1e-12 lifted to it; NaN elsewhere."""
     usable = np.isfinite(values)
-    return np.where(usable, np.log(np.maximum(np.where(usable, values, 1.0), floor)), np.nan)
+    return np.where(usable, np.log(np.maximum(np.where(usable, values, 1.0), 1e-12)), np.nan)
 
 
 def _keep(values: Array, otherwise: Array) -> Array:

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from rlsched.contract import Array, Window
 
 _LOCAL = (
-    "grad_norm", "grad_spread", "update_ratio", "grad_agreement", "first_order", "descent", "weight_norm",
-    "validation_loss", "group_alpha", "group_rotation",
+    "grad_norm", "grad_spread", "update_ratio", "grad_agreement", "validation_loss",
+    "group_alpha", "group_rotation",
 )  # fmt: skip
 """Measurements of a window that each rank takes on its own; its losses are those of all ranks already."""
 

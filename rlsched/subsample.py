@@ -24,7 +24,6 @@ class Subsample:
 
     Attributes:
         parameters: those.
-        share: of their elements, that which is taken, in (0, 1].
     """
 
     def __init__(self, parameters: Sequence[Tensor], elements: int) -> None:
@@ -40,7 +39,6 @@ class Subsample:
             lengths.append(self._count(parameter.numel() - start))
             position += parameter.numel()
         self._lengths = np.array(lengths)
-        self.share = max(sum(lengths), 1) / max(position, 1)
 
     def read(self, select: Callable[[Tensor], Tensor] = lambda parameter: parameter) -> Tensor:
         """A flat float copy of the elements of `select(parameter)`, one parameter after the other."""

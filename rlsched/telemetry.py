@@ -75,40 +75,14 @@ def update_ratio(moved: Array, sizes: Array, matrices: Array) -> Array:
         sizes: (P, ...) norm of each parameter before it.
         matrices: (P,) which of them have at least two dimensions.
     """
-    moved, sizes = _of_matrices(moved, matrices), _of_matrices(sizes, matrices)
+    if matrices.any():
+        moved, sizes = moved[matrices], sizes[matrices]
+    else:
+        moved, sizes = np.sqrt((moved**2).sum(axis=0))[None], np.sqrt((sizes**2).sum(axis=0))[None]
     known = (moved > 0) & (sizes > 0) & np.isfinite(moved) & np.isfinite(sizes)
     logs = np.log(np.where(known, moved, 1.0)) - np.log(np.where(known, sizes, 1.0))
     count = known.sum(axis=0)
     return np.where(count > 0, np.exp(logs.sum(axis=0) / np.maximum(count, 1)), np.nan)
-
-
-def weight_norm(sizes: Array, matrices: Array) -> Array:
-    """Mean norm of the weight matrices: (...), see `update_ratio`.
-
-    Not the geometric mean, as a matrix may begin at zero (the second of a low-rank adapter, a head).
-
-    Args:
-        sizes: (P, ...) norm of each parameter.
-        matrices: (P,) which of them have at least two dimensions.
-    """
-    mean: Array = _of_matrices(sizes, matrices).mean(axis=0)
-    return mean
-
-
-def _of_matrices(norms: Array, matrices: Array) -> Array:
-    """The norms (P, ...) of matrices alone; without one, (1, ...) the norm of all parameters."""
-    return norms[matrices] if matrices.any() else np.sqrt((norms**2).sum(axis=0))[None]
-
-
-def descent(product: Any, total: Any) -> Any:
-    """Share of the first-order change that lowers the loss: `-sum_i g_i u_i` over `sum_i |g_i u_i|`, in [-1, 1].
-
-    Args:
-        product: (...) inner product of gradient g and update u.
-        total: (...) the sum of its terms' sizes; where it is zero, nothing changes, and the share is 0.
-    """
-    with np.errstate(invalid="ignore"):  # of a run that diverges
-        return np.clip(-product / np.maximum(total, 1e-30), -1.0, 1.0)
 
 
 def summarise(
@@ -120,9 +94,6 @@ def summarise(
     grad_norms: Array,
     update_ratios: Array,
     grad_agreements: Array,
-    first_orders: Array,
-    descents: Array,
-    weight_norms: Array,
     bucket_loss: Array,
     validation_loss: Array,
     group_alpha: Array | None = None,
@@ -136,9 +107,7 @@ def summarise(
         decision: (R,) index of the decision now due.
         losses: (R, W) loss of each step; NaN where not measured, +inf where not finite.
         grad_norms: (R, W) gradient norm of each step; NaN where not sampled. Likewise
-            update_ratios, see `update_ratio`, grad_agreements, the cosine with the step before, first_orders, the
-            sum_i |g_i u_i| of gradient and update, descents, see `descent`, and weight_norms, see `weight_norm`.
-            Zeros of first_orders and weight_norms are left out.
+            update_ratios, see `update_ratio`, and grad_agreements, the cosine with the step before.
         bucket_loss: (R, K) mean loss of the examples drawn from each bucket; NaN where none was.
         validation_loss: (R,) latest validation loss; NaN where none was reported.
         group_alpha: (R, G) exponents of the weight spectra at the window's end; NaN for groups without a matrix.
@@ -161,9 +130,6 @@ def summarise(
         grad_spread=np.sqrt(mean_of_known((log_grad - grad_mean[:, None]) ** 2)),
         update_ratio=np.exp(mean_of_known(_log_positive(update_ratios))),
         grad_agreement=mean_of_known(grad_agreements),
-        first_order=np.exp(mean_of_known(_log_positive(first_orders, None))),
-        descent=mean_of_known(descents),
-        weight_norm=np.exp(mean_of_known(_log_positive(weight_norms, None))),
         bucket_loss=bucket_loss,
         validation_loss=validation_loss,
         nonfinite=nonfinite,
@@ -199,10 +165,10 @@ def _line(losses: Array) -> tuple[Array, Array, Array]:
     return mean, np.where(usable, slope * span / scale, 0.0), np.where(usable, deviation / scale, np.nan)
 
 
-def _log_positive(values: Array, floor: float | None = 1e-12) -> Array:
-    """Natural log of the finite values, those below `floor` lifted to it, or left out without one; else NaN."""
-    usable = np.isfinite(values) & (values > 0 if floor is None else True)
-    return np.where(usable, np.log(np.maximum(np.where(usable, values, 1.0), floor or 0.0)), np.nan)
+def _log_positive(values: Array) -> Array:
+    """Natural log of the finite values, zeros lifted to 1e-12; NaN elsewhere."""
+    usable = np.isfinite(values)
+    return np.where(usable, np.log(np.maximum(np.where(usable, values, 1.0), 1e-12)), np.nan)
 
 
 def mean_of_known(values: Array) -> Array:

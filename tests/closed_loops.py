@@ -42,7 +42,6 @@ def descend(controller, base_lr, curvature, *, momentum=0.0, steps=200, decision
         decision.check(window)
         ahead = int(window.steps_ahead[0])
         series = np.full((4, 1, ahead), np.nan)
-        none = np.full((1, ahead), np.nan)
         for offset in range(ahead):
             gradient, rate = h * w, base_lr * decision.lr_scale[0, offset]
             losses.append(0.5 * float((h * w**2).sum()))
@@ -57,7 +56,7 @@ def descend(controller, base_lr, curvature, *, momentum=0.0, steps=200, decision
             w, before = w - rate * velocity, gradient if norm > 0 else None
         window = summarise(
             run, window.step + ahead, np.array([index]), losses=series[0], grad_norms=series[1],
-            update_ratios=series[2], grad_agreements=series[3], first_orders=none, descents=none,
-            weight_norms=none, bucket_loss=np.full((1, 1), np.nan), validation_loss=np.full(1, np.nan),
+            update_ratios=series[2], grad_agreements=series[3], bucket_loss=np.full((1, 1), np.nan),
+            validation_loss=np.full(1, np.nan),
         )  # fmt: skip
     return np.array(losses), np.array(rates)

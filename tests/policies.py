@@ -3,7 +3,6 @@
 import numpy as np
 
 from rlsched import Policy
-from rlsched.controllers.learned import FAR
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES, bounds
 from rlsched.policy import PolicyMetadata
 from rlsched.policy.network import tensor_shapes
@@ -26,7 +25,5 @@ def random_policy(seed: int, *, gain: float = 1.0, trunk: int = 16, bucket: int 
     ):
         tensors[f"normalizer.{part}_low"], tensors[f"normalizer.{part}_high"] = low[rows], high[rows]
         tensors[f"normalizer.{part}_mean"] = np.zeros(size, np.float32)
-        # So wide that nothing is unlike what it knows.
-        widest = np.maximum(np.abs(low[rows]), np.abs(high[rows]))
-        tensors[f"normalizer.{part}_std"] = np.maximum(1.0, widest / FAR).astype(np.float32)
+        tensors[f"normalizer.{part}_std"] = np.ones(size, np.float32)
     return Policy(tensors, PolicyMetadata(training={"what": "random weights, for tests"}))

@@ -95,8 +95,7 @@ ROWS = (
         200, 5, 0.01, adaptive=True, batch_size=64, bucket_shares=[1, 1, 1, 1], bucket_difficulty=[0, 0.3, 0.7, 1]
     ),
 )
-MEASURED = ("loss", "loss_slope", "loss_noise", "grad_norm", "grad_spread", "update_ratio", "grad_agreement",
-            "first_order", "descent", "weight_norm")  # fmt: skip
+MEASURED = ("loss", "loss_slope", "loss_noise", "grad_norm", "grad_spread", "update_ratio", "grad_agreement")
 
 
 def windows(run, seed, missing=0.2, diverged=0.1):

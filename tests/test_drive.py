@@ -140,7 +140,7 @@ def test_a_traced_run_is_the_driven_one_and_says_how_it_went():
 
 def test_validation_losses_are_reported_where_they_are_asked_for():
     tasks = [tasks_of()[2]] * 2
-    found = trace(stacked(tasks, [3, 3]), PolicyController(random_policy(0)), np.array([True, False]))
+    found = trace(stacked(tasks, [3, 3]), PolicyController(random_policy(0, gain=3.0)), np.array([True, False]))
     assert found.lr_scale[0, 0] == found.lr_scale[1, 0]
     assert (found.lr_scale[0, 1:] != found.lr_scale[1, 1:]).any()
 

@@ -39,8 +39,7 @@ class Host:
         none = np.full((self.spec.num_runs, 1), np.nan)
         self.window = summarise(
             self.spec, self.window.step + 1, self.window.decision + 1, losses=none, grad_norms=norm[:, None],
-            update_ratios=none, grad_agreements=cosine[:, None], first_orders=none, descents=none,
-            weight_norms=none, bucket_loss=none, validation_loss=none[:, 0],
+            update_ratios=none, grad_agreements=cosine[:, None], bucket_loss=none, validation_loss=none[:, 0],
         )  # fmt: skip
         if global_update is not None:
             self.window = ClientWindow.of(self.window, gradients @ global_update / LOCAL_STEPS)

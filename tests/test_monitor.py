@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from rlsched import Cosine, Linear, RLScheduler
-from rlsched.contract import RUN_TELEMETRY
 from rlsched.monitor import Monitor
 from tests.loops import batch, start, train
 from tests.policies import random_policy
@@ -33,7 +32,7 @@ def test_an_update_skipped_by_gradient_scaling_is_not_measured():
         scaler.update()
         monitor.record(np.ones(1))
     assert sorted(monitor._gradients) == [0, 1, 3]
-    assert all(ratio > 1e-4 for _, ratio, *_ in monitor._gradients.values())
+    assert all(ratio > 1e-4 for _, ratio, _ in monitor._gradients.values())
 
 
 def test_large_models_are_measured_on_a_fair_subsample():
@@ -67,10 +66,10 @@ def test_gradient_telemetry_is_what_autograd_computed():
     first = nn.Linear(6, 5)
     first.weight.data *= 10.0  # most of what the model weighs: it must not drown the other matrix
     model = nn.Sequential(first, nn.Tanh(), nn.Linear(5, 3))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    monitor = Monitor(optimizer, RUN_TELEMETRY)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    monitor = Monitor(optimizer, frozenset({"grad_norm", "update_ratio", "grad_agreement"}))
     monitor.begin(0, 3, 1)
-    norms, ratios, cosines, changes, shares, sizes, last = [], [], [], [], [], [], None
+    norms, ratios, cosines, last = [], [], [], None
     for step in range(3):
         x, y = batch(step)
         optimizer.zero_grad()
@@ -79,17 +78,11 @@ def test_gradient_telemetry_is_what_autograd_computed():
         gradient = torch.cat([values.flatten() for values in gradients.values()])
         norms.append(float(gradient.norm()))
         matrices = [p for p in model.parameters() if p.ndim > 1]
-        before = {p: p.detach().double().clone() for p in gradients}
+        ratios += [float(0.05 * gradients[p].norm() / p.detach().double().norm()) for p in matrices]
         if last is not None:
             cosines.append(float(gradient @ last / gradient.norm() / last.norm()))
         last = gradient
         optimizer.step()
-        updates = {p: p.detach().double() - before[p] for p in gradients}
-        ratios += [float(updates[p].norm() / before[p].norm()) for p in matrices]
-        sizes.append(float(np.mean([float(before[p].norm()) for p in matrices])))
-        terms = torch.cat([(gradients[p] * updates[p]).flatten() for p in gradients])
-        changes.append(float(terms.abs().sum()))
-        shares.append(float(-terms.sum() / terms.abs().sum()))
         monitor.record(np.ones(1))
     scheduler = RLScheduler(start()[1], 10, controller=Linear())
     seen = monitor.close(scheduler._run.spec, 1)
@@ -97,11 +90,6 @@ def test_gradient_telemetry_is_what_autograd_computed():
     assert seen.grad_spread[0] == pytest.approx(np.std(np.log(norms)), rel=1e-4)
     assert seen.update_ratio[0] == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-4)
     assert seen.grad_agreement[0] == pytest.approx(np.mean(cosines), rel=1e-4)
-    assert seen.first_order[0] == pytest.approx(np.exp(np.mean(np.log(changes))), rel=1e-4)
-    assert seen.descent[0] == pytest.approx(np.mean(shares), rel=1e-4)
-    assert seen.weight_norm[0] == pytest.approx(np.exp(np.mean(np.log(sizes))), rel=1e-4)
-    assert shares[0] == pytest.approx(1.0), "the first step of gradient descent goes downhill in every coordinate"
-    assert min(shares) < 0.99
 
 
 def test_zeroing_gradients_before_or_after_the_step_does_not_matter():

@@ -50,9 +50,6 @@ def sequence(run, scale=1.0, grad_scale=1.0):
             grad_spread=0.3,
             update_ratio=1e-3,
             grad_agreement=0.25,
-            first_order=scale * loss * 10.0**-j,
-            descent=0.5,
-            weight_norm=3.0 * 2.0**j,
             bucket_loss=scale * loss * spread,
             validation_loss=scale * 1.1 * loss,
         )
@@ -68,13 +65,6 @@ def test_features_have_the_values_their_table_says():
     assert feature(seen, "loss_change_fast")[1] == pytest.approx(0.5 * np.log(1.5 / 2.0), rel=1e-5)
     assert feature(seen, "grad_vs_first")[2] == pytest.approx(np.log(2 / 3), rel=1e-5)
     assert feature(seen, "matrix_update")[0] == pytest.approx(-3.0, rel=1e-5)
-    np.testing.assert_allclose(feature(seen, "first_order"), [0, -1, -2, -3], atol=1e-5)
-    np.testing.assert_allclose(feature(seen, "first_order_vs_first"), [0, -1, -2, -3], atol=1e-5)
-    steps = np.array([w.step[0] for w in sequence(spec())])
-    total = np.cumsum(np.diff(steps, prepend=0) * 10.0 ** -np.arange(4))
-    np.testing.assert_allclose(feature(seen, "first_order_total"), np.log10(total), rtol=1e-5)
-    assert feature(seen, "descent").tolist() == [0.5] * 4
-    np.testing.assert_allclose(feature(seen, "weight_growth"), np.log([1, 2, 4, 8]), rtol=1e-5)
     assert feature(seen, "batch_size")[0] == 1.0
     assert feature(seen, "decisions_left")[0] == pytest.approx(np.log10(10), rel=1e-5)
     assert feature(seen, "feedback").tolist() == [1, 1, 1, 1]
@@ -116,8 +106,7 @@ def test_a_run_that_cannot_be_steered_looks_like_one_without_buckets():
 def test_observations_stay_finite_and_in_range(value):
     run = spec()
     windows = sequence(run)
-    names = ("loss", "grad_norm", "update_ratio", "validation_loss", "grad_agreement", "loss_noise",
-             "first_order", "descent", "weight_norm")  # fmt: skip
+    names = ("loss", "grad_norm", "update_ratio", "validation_loss", "grad_agreement", "loss_noise")
     broken = windows[2].replace(**{name: np.array([value]) for name in names})
     seen = observe_all([*windows[:2], broken.replace(bucket_loss=np.full((1, 3), value)), windows[3]])
     low, high = observation.bounds(3)
@@ -148,12 +137,12 @@ def test_rows_do_not_influence_each_other():
     for j, each in enumerate(sequence(run)):
         measured = {
             name: np.concatenate([getattr(each, name), 7.0 * getattr(each, name)])
-            for name in ("loss", "bucket_loss", "grad_norm", "validation_loss", "first_order")
+            for name in ("loss", "bucket_loss", "grad_norm", "validation_loss")
         }
         rest = {
             name: np.repeat(getattr(each, name), 2)
             for name in ("step", "decision", "loss_slope", "loss_noise", "grad_spread", "update_ratio",
-                         "grad_agreement", "descent", "weight_norm")
+                         "grad_agreement")
         }  # fmt: skip
         both = Window.opening(two).replace(**measured, **rest)
         state, seen = observation.observe(

@@ -16,7 +16,7 @@ from rlsched.envs.population import Population
 from rlsched.envs.tasks import Digits, DigitsConfig, Tabular, Task
 
 MEASURED = ("step", "decision", "loss", "loss_slope", "loss_noise", "grad_norm", "grad_spread", "update_ratio",
-            "grad_agreement", "first_order", "descent", "weight_norm", "bucket_loss", "nonfinite")  # fmt: skip
+            "grad_agreement", "bucket_loss", "nonfinite")  # fmt: skip
 
 
 def digits(**changes) -> DigitsConfig:

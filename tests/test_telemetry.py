@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from rlsched import RunSpec
-from rlsched.telemetry import SAMPLED_STEPS, descent, is_sampled, summarise, weight_norm
+from rlsched.telemetry import SAMPLED_STEPS, is_sampled, summarise
 
 
-def window(
-    losses, grad_norms=None, update_ratios=None, agreements=None, first_orders=None, descents=None, weights=None
-):
+def window(losses, grad_norms=None, update_ratios=None, agreements=None):
     losses = np.asarray(losses, dtype=float)
     none = np.full_like(losses, np.nan)
     run = RunSpec.single(100, 10, 0.1, adaptive=False)
@@ -22,9 +20,6 @@ def window(
         grad_norms=none if grad_norms is None else np.asarray(grad_norms, dtype=float),
         update_ratios=none if update_ratios is None else np.asarray(update_ratios, dtype=float),
         grad_agreements=none if agreements is None else np.asarray(agreements, dtype=float),
-        first_orders=none if first_orders is None else np.asarray(first_orders, dtype=float),
-        descents=none if descents is None else np.asarray(descents, dtype=float),
-        weight_norms=none if weights is None else np.asarray(weights, dtype=float),
         bucket_loss=np.full((runs, 1), np.nan),
         validation_loss=np.full(runs, np.nan),
     )
@@ -65,38 +60,11 @@ def test_gradient_statistics():
         grad_norms=[[np.nan, 1.0, np.e**2]],
         update_ratios=[[np.nan, 1e-2, 1e-4]],
         agreements=[[np.nan, np.nan, 0.5]],
-        first_orders=[[np.nan, 0.1, 0.4]],
-        descents=[[np.nan, 1.0, -0.5]],
-        weights=[[np.nan, 2.0, 8.0]],
     )
     assert seen.grad_norm[0] == pytest.approx(np.e)
     assert seen.grad_spread[0] == pytest.approx(1.0)
     assert seen.update_ratio[0] == pytest.approx(1e-3)
     assert seen.grad_agreement[0] == pytest.approx(0.5)
-    assert seen.first_order[0] == pytest.approx(0.2)
-    assert seen.descent[0] == pytest.approx(0.25)
-    assert seen.weight_norm[0] == pytest.approx(4.0)
-
-
-def test_the_norm_of_weights_is_the_mean_over_matrices():
-    sizes = np.array([[2.0, 0.0], [100.0, 3.0], [8.0, 4.0]])
-    np.testing.assert_allclose(weight_norm(sizes, np.array([True, False, True])), [5.0, 2.0])
-    np.testing.assert_allclose(weight_norm(sizes[1:], np.array([False, False])), np.hypot(sizes[1], sizes[2]))
-    assert weight_norm(np.zeros((2, 1)), np.array([True, True])) == 0.0
-
-
-def test_first_order_change_and_weights_of_zero_are_left_out():
-    seen = window([[1.0, 1.0]], first_orders=[[0.0, 1e-30]], weights=[[0.0, 3.0]])
-    assert seen.first_order[0] == pytest.approx(1e-30)
-    assert seen.weight_norm[0] == pytest.approx(3.0)
-    seen = window([[1.0]], first_orders=[[0.0]], weights=[[0.0]])
-    assert np.isnan([seen.first_order[0], seen.weight_norm[0]]).all()
-
-
-def test_descent_is_the_share_of_the_change_that_lowers_the_loss():
-    gradient, update = np.array([2.0, -1.0, 0.0]), np.array([-1.0, -1.0, 5.0])  # changes the loss by -2, +1 and 0
-    assert descent(gradient @ update, np.abs(gradient * update).sum()) == pytest.approx(1 / 3)
-    assert descent(0.0, 0.0) == 0.0
 
 
 def test_the_last_steps_of_a_window_are_sampled():

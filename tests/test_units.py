@@ -120,7 +120,7 @@ def play(tasks: TaskFamily, unit: RolloutUnit, slot: int, actions: Array) -> Pla
 def test_slots_play_the_episodes_of_the_single_environment(decisions, repeats):
     """Two whole episodes and, in the first case, half of a third one, whose end is not seen."""
     tasks, unit = Gentle(), RolloutUnit(2, 4, decisions, repeats)
-    rollout = unit.run(setting(tasks), exploring(random_policy(1).tensors, -0.7))
+    rollout = unit.run(setting(tasks), exploring(random_policy(0).tensors, -0.7))
     assert (np.abs(rollout.actions) > 1.0).any(), "clipping takes part"
     slots = [play(tasks, unit, slot, rollout.actions[:, slot]) for slot in range(4)]
     for slot, played in enumerate(slots):

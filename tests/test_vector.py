@@ -16,11 +16,9 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormali
 from rlsched.envs import TrainingScheduleEnv
 from rlsched.envs.tasks import Digits, DigitsConfig, Mixture, Tabular, Teacher
 from rlsched.envs.vector import Lockstep, PopulationVecEnv, PopulationVectorEnv
-from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy import PolicyInterface
 from tests.families import Recorded, Touchy
 
-WIDTH = len(RUN_FEATURES) + 4 * len(BUCKET_FEATURES)
 SHORT = Digits(min_steps=60, max_steps=80, max_batch=32)
 
 
@@ -236,7 +234,7 @@ def test_a_gymnasium_vector_refuses_what_it_cannot_do():
 def test_the_gymnasium_vector_is_registered():
     env = gymnasium.make_vec("rlsched/TrainingSchedule-v0", num_envs=3, vectorization_mode="vector_entry_point")
     assert isinstance(env.unwrapped, PopulationVectorEnv)
-    assert env.reset(seed=0)[0].shape == (3, WIDTH)
+    assert env.reset(seed=0)[0].shape == (3, 49)
 
 
 def test_a_reset_in_the_middle_of_an_episode_forgets_it():
@@ -261,7 +259,7 @@ def test_a_vector_is_reset_before_it_is_stepped():
     with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
         gymnasium_vector().step(np.zeros((4, 5)))
     seed: Any = np.int64(3)
-    assert gymnasium_vector().reset(seed=seed)[0].shape == (4, WIDTH)
+    assert gymnasium_vector().reset(seed=seed)[0].shape == (4, 49)
 
 
 def test_the_first_slot_plays_the_first_task_of_a_mixture_too():

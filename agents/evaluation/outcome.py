@@ -106,7 +106,7 @@ def draw_tasks(setting: Setting, seed: int, count: int) -> tuple[list[Task], lis
 def evaluation_seeds(seed: int, count: int, purpose: int = 0) -> list[int]:
     """Seeds of `count` units that no training uses: training's are even, these are odd.
 
-    `purpose` tells apart those that select a policy (0), report on it (1), or serve another study (2, 3).
+    `purpose` tells apart those that select a policy (0) and those that report on it (1).
     """
     drawn = np.random.SeedSequence([seed, 2**32 - 1, purpose]).generate_state(count)
     return [int(value) // 4 * 2 + 1 for value in drawn]

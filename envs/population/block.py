@@ -58,7 +58,7 @@ class StackedBlock:
         indices, ids = self._draws.draw(bucket_weights, n_steps, self._step)
         places = self._data.places(indices, self._step)
         lr = self.spec.base_lr[:, :1] * lr_scale
-        statistics = np.full((6, len(self._rows), width), np.nan)
+        statistics = np.full((3, len(self._rows), width), np.nan)
         each = torch.zeros(width, *self._weights.shape, dtype=self._network.dtype, device=self._network.device)
         sampled = is_sampled(np.arange(width)[:, None], n_steps)
         ran = np.zeros((width, len(self._rows)), dtype=bool)
@@ -79,17 +79,16 @@ class StackedBlock:
         )
 
     def _train_step(self, places: Tensor, lr: Array, active: Array, sampled: Array, measured: Array) -> Tensor:
-        """One step of the `active` rows: losses (r, B). Statistics of `sampled` rows go to `measured` (6, r)."""
+        """One step of the `active` rows: losses (r, B). Statistics of `sampled` rows go to `measured` (3, r)."""
         losses = self._network.backward(self._data.batch(places), self._weights)
         idle = np.flatnonzero(~active)
         kept = [tensor[idle] for tensor in self._states()] if len(idle) else []
         measure = bool(sampled.any())
         if measure:
             self._gradients.before_step(sampled, self._step)
-        raw = self._gradients.last if measure else None
-        made = self._optimizer.step(self._network.gradients, lr, raw)
-        if made is not None:
-            measured[:, sampled] = self._gradients.after_step(made)[:, sampled]
+        moved = self._optimizer.step(self._network.gradients, lr, measure)
+        if moved is not None:
+            measured[:, sampled] = self._gradients.after_step(moved)[:, sampled]
         if len(idle):
             for tensor, values in zip(self._states(), kept, strict=True):
                 tensor[idle] = values
@@ -99,11 +98,11 @@ class StackedBlock:
     def _close(
         self, n_steps: Array, indices: Array, ids: Array, each: Array, ran: Array, statistics: Array
     ) -> Window:
-        """The window's telemetry, from losses (r, W, B) of the steps that `ran` (r, W) and `statistics` (6, r, W).
+        """The window's telemetry, from losses (r, W, B) of the steps that `ran` (r, W) and `statistics` (3, r, W).
 
         Then the buckets of online rows are refreshed.
         """
-        norms, ratios, agreements, first_orders, descents, weight_norms = statistics
+        norms, ratios, agreements = statistics
         with np.errstate(invalid="ignore"):  # of a row that diverges
             means = (each * self._weights.double().cpu().numpy()[:, None]).sum(axis=2)
         losses = np.where(ran, np.where(np.isfinite(means), means, np.inf), np.nan)
@@ -127,9 +126,6 @@ class StackedBlock:
             grad_norms=norms,
             update_ratios=ratios,
             grad_agreements=agreements,
-            first_orders=first_orders,
-            descents=descents,
-            weight_norms=weight_norms,
             bucket_loss=bucket_loss,
             validation_loss=np.full(len(self._rows), np.nan),
         )

@@ -9,12 +9,11 @@ from torch import Tensor
 from rlsched.contract import Array
 from rlsched.envs.population.layout import parameter_norms, parameter_products
 from rlsched.envs.population.network import Network
-from rlsched.envs.population.stacked_optimizer import UpdateStatistics
-from rlsched.telemetry import cosine, descent, update_ratio, weight_norm
+from rlsched.telemetry import cosine, update_ratio
 
 
 class GradientStatistics:
-    """What is measured of gradients and updates, on the steps that are sampled.
+    """Norms of gradients and updates, and agreement of consecutive gradients, on the steps that are sampled.
 
     Args:
         network: whose steps are measured.
@@ -47,13 +46,13 @@ class GradientStatistics:
         self.last_norm[self._kept] = self._norm[self._kept]
         self.last_step[self._kept] = step[self._kept]
 
-    def after_step(self, made: UpdateStatistics) -> Array:
-        """(6, r) statistics for `summarise`, from the gradient norm to that of weights; NaN where not taken."""
-        matrices = self._network.layout.matrices
-        ratio, size = update_ratio(_array(made.norms), self._sizes, matrices), weight_norm(self._sizes, matrices)
-        change, total = _array(made.change), _array(made.total)
-        share = descent(change, total)
-        return np.where(self._kept, np.stack([self._norm, ratio, self._cosine, total, share, size]), np.nan)
+    def after_step(self, moved: Tensor) -> Array:
+        """(3, r) gradient norm, ratio of the update and cosine with the step before; NaN where not taken.
+
+        `moved` (P, r) is the norm of each parameter's update.
+        """
+        ratio = update_ratio(_array(moved), self._sizes, self._network.layout.matrices)
+        return np.where(self._kept, np.stack([self._norm, ratio, self._cosine]), np.nan)
 
 
 def _array(values: Tensor) -> Array:

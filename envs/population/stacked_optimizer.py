@@ -58,21 +58,6 @@ class OptimizerSettings:
         return cls(True, first, second, float(group["eps"]), False, decay, decoupled)
 
 
-@dataclass(frozen=True, eq=False)
-class UpdateStatistics:
-    """What one update of r rows did, with u = -(rate * direction + shrink * parameter).
-
-    Attributes:
-        norms: (P, r) |u| of each parameter.
-        change: (r,) inner product of gradient and u.
-        total: (r,) sum of the sizes of its terms.
-    """
-
-    norms: Tensor
-    change: Tensor
-    total: Tensor
-
-
 class StackedOptimizer:
     """One optimizer step for every row, in a few passes over flat parameters.
 
@@ -105,29 +90,28 @@ class StackedOptimizer:
         """The flat tensors of its state."""
         return [self.first, self.second] if self._settings.adaptive else [self.first]
 
-    def step(self, gradients: Tensor, lr: Array, measured: Tensor | None = None) -> UpdateStatistics | None:
+    def step(self, gradients: Tensor, lr: Array, measure: bool = False) -> Tensor | None:
         """Update every row with its `lr` (r,). `gradients` are flat, and may be overwritten.
 
         Returns:
-            statistics of the update, if `measured` gradients (flat) are given for it: the same, not to be
-            overwritten. They follow from the direction of the update, which costs less than keeping a copy of the
-            parameters and is not rounded as their difference is.
+            the norm (P, r) of every parameter's update, if `measure`. It follows from the direction of the update,
+            which costs less than keeping a copy of the parameters and is not rounded as their difference is.
         """
         settings = self._settings
         self.steps += 1
         if settings.decay and not settings.decoupled:
             gradients.add_(self._parameters, alpha=settings.decay)
         direction, rate = self._adam(gradients, lr) if settings.adaptive else self._sgd(gradients, lr)
-        directions, made = self._layout.views(direction), None
+        directions, moved = self._layout.views(direction), None
         shrink = lr * settings.decay if settings.decoupled else None
-        if measured is not None:
-            made = self._statistics(self._layout.views(measured), directions, rate, shrink)
+        if measure:
+            moved = self._update_norm(directions, rate, shrink)
         if shrink is not None:
             for view, factor in zip(self._views, self._columns(1.0 - shrink), strict=True):
                 view.mul_(factor)
         for view, along, column in zip(self._views, directions, self._columns(-rate), strict=True):
             view.addcmul_(along, column)
-        return made
+        return moved
 
     def _sgd(self, gradients: Tensor, lr: Array) -> tuple[Tensor, Array]:
         """Direction (flat) and rate (r,) of the step."""
@@ -149,22 +133,6 @@ class StackedOptimizer:
             view.add_(eps)
         torch.div(self.first, self._scratch, out=self._scratch)
         return self._scratch, lr * second_correction / (1.0 - settings.first_decay**self.steps)
-
-    def _statistics(
-        self, gradients: list[Tensor], directions: list[Tensor], rate: Array, shrink: Array | None
-    ) -> UpdateStatistics:
-        """Of the update with that rate (r,) along `directions`, and of `gradients`, parameter by parameter."""
-        rates, shrinks = self._columns(rate), None if shrink is None else self._columns(shrink)
-        change, total = [], []
-        for index, (gradient, along) in enumerate(zip(gradients, directions, strict=True)):
-            update = along * rates[index]
-            if shrinks is not None:
-                update.addcmul_(self._views[index], shrinks[index])
-            terms = update.mul_(gradient).reshape(len(gradient), -1)
-            change.append(-terms.sum(dim=1))
-            total.append(terms.abs_().sum(dim=1))
-        norms = self._update_norm(directions, rate, shrink)
-        return UpdateStatistics(norms, torch.stack(change).sum(dim=0), torch.stack(total).sum(dim=0))
 
     def _update_norm(self, directions: list[Tensor], rate: Array, shrink: Array | None) -> Tensor:
         """(P, r) |rate * direction + shrink * parameter| of every row, parameter by parameter."""

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 
-from rlsched import _check
+from rlsched import _check, observation
 from rlsched.contract import Array
 from rlsched.envs.tasks.task import TaskFamily, check_family
 from rlsched.envs.vector.lockstep import Lockstep, Transition
@@ -41,7 +41,7 @@ class Slots:
             raise TypeError(f"interface must be a PolicyInterface or None, got {type(interface).__name__}.")
         self.num_envs = _check.integer("num_envs", num_envs, 1)
         _check.integer("group_size", group_size, 1)
-        low, high = interface.bounds(tasks.num_buckets)
+        low, high = observation.bounds(tasks.num_buckets)
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1 + tasks.num_buckets,), dtype=np.float32)
         starts = range(0, num_envs, group_size)

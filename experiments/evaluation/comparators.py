@@ -175,9 +175,7 @@ class Learned(Comparator):
     def train(
         self, setting: Setting, weights: Weights, tasks: Sequence[Task], seeds: Sequence[int], whole: bool
     ) -> list[Ran]:
-        policy = Policy(
-            dict(weights), PolicyMetadata(setting.interface.action, run_features=setting.interface.run_features)
-        )
+        policy = Policy(dict(weights), PolicyMetadata(setting.interface.action))
         return train_stacked(setting, Guard(PolicyController(policy)), tasks, seeds, whole)
 
 

@@ -15,7 +15,6 @@ from rlsched.agents.rollouts import NO_WEIGHTS, Backend, Setting
 from rlsched.experiments.evaluation.comparators import Comparator
 from rlsched.experiments.evaluation.job import MethodJob, Run
 from rlsched.experiments.evaluation.suites import Group, Suite
-from rlsched.observation import RUN_NAMES
 from rlsched.policy import Policy, PolicyInterface
 
 PROTOCOL = 1
@@ -100,11 +99,8 @@ class Evaluation:
 
 
 def digest(policy: Policy) -> str:
-    """What identifies a policy's behaviour: its tensors, what they are shown and how its actions are decoded."""
+    """What identifies a policy's behaviour: its tensors and how its actions are decoded."""
     found = hashlib.sha256(repr(policy.metadata.action).encode())
-    # The names of the features fix what their number, which the tensors tell, leaves open.
-    if policy.metadata.run_features == RUN_NAMES:
-        found.update(repr(RUN_NAMES).encode())
     for name in sorted(policy.tensors):
         found.update(name.encode() + policy.tensors[name].tobytes())
     return found.hexdigest()[:32]

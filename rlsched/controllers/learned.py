@@ -15,7 +15,7 @@ FAR = 8.0
 _FIXED = {"progress", "decisions_left", "interval", "log_scale", "last_move", "batch_size", "adaptive", "feedback",
           "curriculum"}  # fmt: skip
 """What a run is, and what was done in it, rather than how it fares: a longer run is none of another kind."""
-_MEANINGS = {feature.name: feature.meaning for feature in RUN_FEATURES}
+_MEASURED = np.array([feature.name not in _FIXED for feature in RUN_FEATURES])
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,21 @@ class PolicyController:
         cautious = np.zeros_like(action)
         cautious[:, 0] = np.minimum(action[:, 0], 0.0)
         state, decision = interface.act(state, window, np.where(far[:, None], cautious, action))
-        note = self._note(observation[0], distance[0]) if len(far) == 1 else ()
+        note = _note(observation[0], distance[0]) if len(far) == 1 else ()
         return state, Decision(decision.lr_scale, decision.bucket_weights, note)
 
     def _distance(self, observation: Array) -> Array:
         """(R, F) standard deviations of each measured run feature from its mean in training."""
         mean, std = (self.policy.tensors[f"normalizer.run_{name}"] for name in ("mean", "std"))
-        names = self.policy.metadata.run_features
-        measured = np.array([name not in _FIXED for name in names])
-        distance: Array = np.abs(observation[:, : len(names)] - mean) / std * measured
+        distance: Array = np.abs(observation[:, : len(RUN_FEATURES)] - mean) / std * _MEASURED
         return distance
 
-    def _note(self, observation: Array, distance: Array) -> tuple[tuple[str, str], ...]:
-        worst = int(distance.argmax())
-        name = self.policy.metadata.run_features[worst]
-        message = (
-            f"{name} ({_MEANINGS[name]}) is {observation[worst]:.3g}, {distance[worst]:.0f} standard deviations "
-            "from what the policy saw in training: while it is so, the learning rate is not raised further."
-        )
-        return (("out_of_range", message),)
+
+def _note(observation: Array, distance: Array) -> tuple[tuple[str, str], ...]:
+    worst = int(distance.argmax())
+    feature = RUN_FEATURES[worst]
+    message = (
+        f"{feature.name} ({feature.meaning}) is {observation[worst]:.3g}, {distance[worst]:.0f} standard "
+        "deviations from what the policy saw in training: while it is so, the learning rate is not raised further."
+    )
+    return (("out_of_range", message),)

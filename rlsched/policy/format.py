@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from rlsched.action import ActionSpec
 from rlsched.contract import Array
-from rlsched.observation import BUCKET_NAMES, RUN_NAMES, check_run_features
+from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy.network import tensor_shapes
 
 FORMAT_VERSION = 1
@@ -46,7 +46,6 @@ class PolicyMetadata:
         evaluation: its figures, as JSON.
         rlsched_version: version of the code that wrote it.
         licence: SPDX identifier of the policy's licence.
-        run_features: what the policy sees of a run, see `observation.RUN_FEATURES`.
     """
 
     action: ActionSpec = field(default_factory=ActionSpec)
@@ -54,18 +53,15 @@ class PolicyMetadata:
     evaluation: dict[str, Any] = field(default_factory=dict)
     rlsched_version: str = "unknown"
     licence: str = LICENCE
-    run_features: tuple[str, ...] = RUN_NAMES
-
-    def __post_init__(self) -> None:
-        check_run_features(self.run_features)
 
 
 def encode(tensors: Mapping[str, Array], metadata: PolicyMetadata) -> bytes:
     """The bytes of a policy file; `tensors` are checked first."""
-    check_tensors(tensors, len(metadata.run_features))
+    check_tensors(tensors)
     fields = {
         "format_version": FORMAT_VERSION,
-        "bucket_features": list(BUCKET_NAMES),
+        "run_features": [feature.name for feature in RUN_FEATURES],
+        "bucket_features": [feature.name for feature in BUCKET_FEATURES],
         **dataclasses.asdict(metadata),
     }
     try:
@@ -93,14 +89,14 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], PolicyMetadata
     if set(entries) != {"rlsched"}:
         raise PolicyFormatError(f"{path} is a safetensors file, but not an rlsched policy.")
     metadata = _parse(entries["rlsched"])
-    check_tensors(tensors, len(metadata.run_features))
+    check_tensors(tensors)
     return tensors, metadata
 
 
-def check_tensors(tensors: Mapping[str, Array], run_features: int) -> None:
-    """PolicyFormatError unless names, types, shapes and values fit a policy that sees so many features."""
+def check_tensors(tensors: Mapping[str, Array]) -> None:
+    """PolicyFormatError unless names, types, shapes and values are those of a policy network."""
     trunk, bucket = (_units(tensors, name) for name in ("trunk.0.bias", "encoder.bias"))
-    shapes = tensor_shapes(trunk, bucket, run_features)
+    shapes = tensor_shapes(trunk, bucket)
     if set(tensors) != set(shapes):
         missing, unknown = sorted(set(shapes) - set(tensors)), sorted(set(tensors) - set(shapes))
         raise PolicyFormatError(f"policy tensors: missing {missing}, unknown {unknown}.")
@@ -158,8 +154,9 @@ def _parse(text: str) -> PolicyMetadata:
         raise PolicyFormatError(
             f"the policy has format version {version}, this rlsched reads up to {FORMAT_VERSION}: upgrade it."
         )
-    if fields.pop("bucket_features", None) != list(BUCKET_NAMES):
-        raise PolicyFormatError("policy bucket_features are not those of this rlsched: use the version it names.")
+    for name, features in (("run_features", RUN_FEATURES), ("bucket_features", BUCKET_FEATURES)):
+        if fields.pop(name, None) != [feature.name for feature in features]:
+            raise PolicyFormatError(f"policy {name} are not those of this rlsched: use the version it names.")
     expected = {item.name: item.type for item in dataclasses.fields(PolicyMetadata)}
     if set(fields) != set(expected):
         missing, unknown = sorted(set(expected) - set(fields)), sorted(set(fields) - set(expected))
@@ -167,21 +164,7 @@ def _parse(text: str) -> PolicyMetadata:
     for name, kind in (("training", dict), ("evaluation", dict), ("rlsched_version", str), ("licence", str)):
         if not isinstance(fields[name], kind):
             raise PolicyFormatError(f"policy metadata {name} must be a {kind.__name__}.")
-    parsed = {
-        "action": _parse_action(fields["action"]),
-        "run_features": _parse_run_features(fields["run_features"]),
-    }
-    return PolicyMetadata(**(fields | parsed))
-
-
-def _parse_run_features(names: Any) -> tuple[str, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise PolicyFormatError("policy metadata run_features must be a list of names.")
-    try:
-        check_run_features(names)
-    except ValueError as error:
-        raise PolicyFormatError(f"policy metadata: {error} Use the version of rlsched that it names.") from error
-    return tuple(names)
+    return PolicyMetadata(**(fields | {"action": _parse_action(fields["action"])}))
 
 
 def _parse_action(fields: Any) -> ActionSpec:

@@ -18,9 +18,9 @@ CLIP = 5.0
 """Normalised observations are clipped to this many standard deviations."""
 
 
-def tensor_shapes(trunk: int, bucket: int, run: int = len(RUN_FEATURES)) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a network with `trunk` and `bucket` hidden units and `run` features."""
-    per_bucket = len(BUCKET_FEATURES)
+def tensor_shapes(trunk: int, bucket: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network with `trunk` and `bucket` hidden units."""
+    run, per_bucket = len(RUN_FEATURES), len(BUCKET_FEATURES)
     normalizer: dict[str, tuple[int, ...]] = {
         f"normalizer.{part}_{statistic}": (size,)
         for part, size in (("run", run), ("bucket", per_bucket))
@@ -46,7 +46,7 @@ def forward(tensors: Mapping[str, Array], observation: Array) -> Array:
 
 def mean_action(tensors: Mapping[str, Array], observation: Array) -> Array:
     """`forward` before it is clipped: the mean about which an agent explores."""
-    runs, num_features = len(observation), tensors["normalizer.run_low"].size
+    runs, num_features = len(observation), len(RUN_FEATURES)
     run = _normalise(tensors, "run", observation[:, :num_features])
     buckets = observation[:, num_features:].reshape(runs, -1, len(BUCKET_FEATURES))
     encoded = np.tanh(_linear(tensors, "encoder", _normalise(tensors, "bucket", buckets)))

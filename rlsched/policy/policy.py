@@ -12,7 +12,7 @@ import numpy as np
 
 from rlsched._files import write_atomically
 from rlsched.contract import Array
-from rlsched.observation import BUCKET_FEATURES
+from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy import format as policy_format
 from rlsched.policy.format import PolicyMetadata
 from rlsched.policy.interface import PolicyInterface
@@ -27,14 +27,14 @@ class Policy:
 
     Attributes:
         tensors: the network, see `policy.network.tensor_shapes`.
-        metadata: features, action decoding, training distribution, figures, licence.
+        metadata: action decoding, training distribution, figures, licence.
     """
 
     tensors: Mapping[str, Array]
     metadata: PolicyMetadata
 
     def __post_init__(self) -> None:
-        policy_format.check_tensors(self.tensors, len(self.metadata.run_features))
+        policy_format.check_tensors(self.tensors)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Policy:
@@ -61,7 +61,7 @@ class Policy:
     @property
     def interface(self) -> PolicyInterface:
         """The observation and the action decoding this policy was trained with."""
-        return PolicyInterface(self.metadata.action, self.metadata.run_features)
+        return PolicyInterface(self.metadata.action)
 
     @property
     def num_parameters(self) -> int:
@@ -76,11 +76,10 @@ class Policy:
     def act(self, observation: Array) -> Array:
         """The deterministic action (R, 1 + K) in [-1, 1] for observations (R, F + K * B), K >= 1."""
         observation = np.asarray(observation, dtype=np.float32)
-        features = len(self.metadata.run_features)
-        extra = observation.shape[-1] - features
+        extra = observation.shape[-1] - len(RUN_FEATURES)
         if observation.ndim != 2 or extra < len(BUCKET_FEATURES) or extra % len(BUCKET_FEATURES):
             raise ValueError(
-                f"observation must have shape (R, {features} + K * {len(BUCKET_FEATURES)}) "
+                f"observation must have shape (R, {len(RUN_FEATURES)} + K * {len(BUCKET_FEATURES)}) "
                 f"with K >= 1, got {observation.shape}."
             )
         return forward(self.tensors, observation)
