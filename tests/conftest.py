@@ -1,10 +1,15 @@
 """Fixtures that several files share."""
 
 import logging
+import os
 
 import pytest
 
 from tests.trainings import AHEAD, SMALL, Run, run
+
+# Ray's workers give way to everything else that runs: beside another test they would hardly get on. This holds for
+# all processes that tests start.
+os.environ.update(RAY_worker_niceness="0")
 
 SLOW = ("test_docs", "test_ray", "test_training", "test_train_command", "test_units")
 """Files, by the beginning of their names, of which one that begins last would keep one process waiting."""
@@ -19,13 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ray_cluster():
     """A Ray of our own with eight places, as if the caller had started it; starting one takes seconds."""
     ray = pytest.importorskip("ray")
-    with pytest.MonkeyPatch.context() as patch:
-        # Ray's workers give way to everything else that runs: on a busy machine they might never be done.
-        patch.setenv("RAY_worker_niceness", "0")
-        ray.init(
-            "local", num_cpus=8, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False,
-            logging_level=logging.ERROR,
-        )  # fmt: skip
+    ray.init(
+        "local", num_cpus=8, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False,
+        logging_level=logging.ERROR,
+    )  # fmt: skip
     yield ray
     ray.shutdown()
 
