@@ -128,6 +128,8 @@ def test_names_are_classes_that_stand_alone():
     for text, words in {"cures": "one of.*CurES", "CurES,CurES": "once", "FixedCurriculum": "one of"}.items():
         with pytest.raises(ArgumentError, match=words):
             WarmStart(followed=text)
+    with pytest.raises(TypeError, match="string, got tuple"):
+        WarmStart(followed=("CurES",))  # type: ignore[arg-type]
 
 
 def test_a_training_resumes_between_search_and_lesson(tmp_path):

@@ -57,14 +57,6 @@ def follow(setting: Setting, tasks: Sequence[Task], seeds: Sequence[int], name: 
     return final, logits
 
 
-def at_progress(progress: Array, logits: Array) -> Array:
-    """(n, F, K) of `logits` (n, F, POINTS, K), those of the latest point at `progress` (n,)."""
-    # In single precision, 0.15 is a little less than three twentieths.
-    point = np.clip((progress * POINTS + 1e-4).astype(int), 0, POINTS - 1)
-    found: Array = logits[np.arange(len(progress)), :, point]
-    return found
-
-
 def _drive(
     setting: Setting, tasks: Sequence[Task], seeds: Sequence[int], curriculum: Weighing
 ) -> tuple[Array, Array]:

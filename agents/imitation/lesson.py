@@ -10,12 +10,12 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from rlsched.action import ActionSpec
-from rlsched.agents.imitation.choice import mixed_logits
-from rlsched.agents.imitation.followed import at_progress
+from rlsched.agents.imitation.followed import POINTS
 from rlsched.agents.imitation.search import TunedGroup, draw_group
 from rlsched.agents.privileged import facts
 from rlsched.agents.rollouts.job import Setting, Weights
 from rlsched.contract import Array
+from rlsched.controllers.curriculum.fixed import curricula
 from rlsched.envs.episodes import Episodes
 from rlsched.envs.tasks import TaskConfig
 from rlsched.observation import RUN_FEATURES
@@ -31,11 +31,9 @@ class Lesson:
     Attributes:
         observations: (n, F + K * B) float32.
         facts: (n, P) float32, see `agents.privileged`.
-        targets: (n, 1 + K) float32, the teacher's actions, in [-1, 1].
+        targets: (n, 1 + K) float32, the actions to imitate, in [-1, 1].
         positions: (n,) float32, decades from the task's sensible learning rate to that of linear decay from here.
         regret: (n, G) float32, what final loss each learning rate of `search.GRID` about the sensible one costs.
-        costs: (n, C + F) float32, what each curriculum costs in final loss, see `search.TunedGroup`.
-        followed: (n, F, K) float32, bucket logits that curricula that follow the run had at this progress.
         steered: (n,) whether bucket weights act in the state.
         returns: (n,) float32, what the rest of the episode brought, discounted.
     """
@@ -45,15 +43,8 @@ class Lesson:
     targets: Array
     positions: Array
     regret: Array
-    costs: Array
-    followed: Array
     steered: Array
     returns: Array
-
-    @property
-    def progress(self) -> Array:
-        """(n,) of the runs."""
-        return self.observations[:, _INDEX["progress"]]
 
     @classmethod
     def join(cls, lessons: Sequence[Lesson]) -> Lesson:
@@ -113,21 +104,14 @@ class LessonUnit:
         states = np.stack(observations)[alive]
         sensible = np.log10([setting.tasks.sensible_lr(config) for config in configs])
         offsets = np.log10([config.base_lr for config in configs]) - sensible
+        regret = np.repeat(self.group.regret, self.copies, axis=0)
         told = np.stack([facts(config) for config in configs])
-
-        def of_tasks(values: Array) -> Array:
-            """`values` (n, ...) of the group's tasks in each state."""
-            each = np.repeat(values.astype(np.float32), self.copies, axis=0)
-            return np.broadcast_to(each, (len(alive), *each.shape))[alive]
-
         return Lesson(
             observations=states.astype(np.float32),
             facts=np.broadcast_to(told, (len(alive), *told.shape))[alive],
             targets=np.stack(targets)[alive].astype(np.float32),
             positions=(offsets + np.stack(observations)[:, :, _INDEX["log_scale"]])[alive].astype(np.float32),
-            regret=of_tasks(self.group.regret),
-            costs=of_tasks(self.group.costs),
-            followed=at_progress(states[:, _INDEX["progress"]], of_tasks(self.group.followed)),
+            regret=np.broadcast_to(regret, (len(alive), *regret.shape))[alive].astype(np.float32),
             steered=states[:, _INDEX["curriculum"]] > 0.5,
             returns=to_go[alive].astype(np.float32),
         )
@@ -148,14 +132,21 @@ class _Teacher:
         log_base = np.log10([config.base_lr for config in configs])
         self._log_scale = np.repeat(group.log_lr, copies) - log_base
         self._likely = np.repeat(group.curricula, copies, axis=0)
+        self._curricula = curricula(configs[0].num_buckets)
         self._followed = np.repeat(group.followed, copies, axis=0)
 
     def act(self, seen: Array) -> Array:
         """Actions (R, 1 + K) in [-1, 1] for observations (R, F + K * B)."""
         move = (self._log_scale - seen[:, _INDEX["log_scale"]]) / self._action.max_move
         progress = seen[:, _INDEX["progress"]]
-        logits = mixed_logits(self._likely, progress, at_progress(progress, self._followed))
-        return np.clip(np.concatenate([move[:, None], logits / self._action.max_logit], axis=1), -1.0, 1.0)
+        logits = np.stack([each.logits(progress) for each in self._curricula], axis=1)
+        if self._followed.size:
+            # In single precision, 0.15 is a little less than three twentieths.
+            point = np.clip((progress * POINTS + 1e-4).astype(int), 0, POINTS - 1)
+            at_point = self._followed[np.arange(len(seen)), :, point]
+            logits = np.concatenate([logits, at_point], axis=1)
+        mixed = (self._likely[:, :, None] * logits).sum(axis=1) / self._action.max_logit
+        return np.clip(np.concatenate([move[:, None], mixed], axis=1), -1.0, 1.0)
 
 
 def _fields(lesson: Lesson) -> tuple[Array, ...]:

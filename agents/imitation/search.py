@@ -46,16 +46,6 @@ class TunedGroup:
     curricula: Array
     followed: Array
 
-    @property
-    def costs(self) -> Array:
-        """(n, C + F) what each curriculum costs: by how much ln(validation loss) ends higher than naturally.
-
-        Within `WORST` either way, which also stands for what was not searched for.
-        """
-        logs = np.log(np.maximum(self.curricula, 1e-300))
-        found: Array = np.clip(SHARPNESS * (logs[:, :1] - logs), -WORST, WORST)
-        return found
-
 
 def draw_group(tasks: TaskFamily, seed: int, count: int) -> tuple[list[TaskConfig], list[int]]:
     """Settings of `count` tasks that can be computed together, and a seed for the runs of each."""

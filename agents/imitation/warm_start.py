@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +10,10 @@ from torch.nn.functional import smooth_l1_loss
 
 from rlsched import _check
 from rlsched.action import ActionSpec
-from rlsched.agents.imitation.choice import choose, mixed_logits
 from rlsched.agents.imitation.followed import parse
 from rlsched.agents.imitation.lesson import Lesson, LessonUnit
 from rlsched.agents.imitation.search import GRID, SearchUnit, TunedGroup
 from rlsched.agents.network import BucketEquivariantPolicy
-from rlsched.agents.normalizer import Normalizer
 from rlsched.agents.rollouts import unit_seed
 from rlsched.contract import Array
 
@@ -39,8 +36,6 @@ class WarmStart:
         buckets: whether curricula are searched for and imitated too, or the natural mixture.
         followed: curricula that follow the run, to be tried on every task beside the fixed ones: names of classes
             in rlsched.controllers.curriculum, separated by commas, such as "CurES,PCL".
-        pooled: whether the curriculum to imitate is the one that costs least on all tasks that look alike, or the
-            one that ended best on the task itself, which in a single run is mostly chance.
         epochs: passes over the lessons in a fit.
         minibatch: states per gradient step.
         learning_rate: of Adam at the start of a fit, falling linearly to zero.
@@ -54,7 +49,6 @@ class WarmStart:
     copies: int = 2
     buckets: bool = True
     followed: str = ""
-    pooled: bool = True
     epochs: int = 3
     minibatch: int = 1024
     learning_rate: float = 3e-3
@@ -108,8 +102,6 @@ def fit(
     """
     every, latest = Lesson.join(lessons), lessons[-1]
     policy.mlp_extractor.normalizer.update(torch.as_tensor(latest.observations))
-    if config.pooled:
-        every = _with_pooled_targets(every, policy.mlp_extractor.normalizer, action, rng)
     actor = list(policy.mlp_extractor.actor.parameters())
     optimizer = torch.optim.Adam(
         [*actor, *policy.mlp_extractor.critic.parameters(), *policy.value_net.parameters()]
@@ -131,22 +123,6 @@ def fit(
             optimizer.step()
             totals += [float(move.detach()), float(buckets.detach()), float(value.detach())]
     return dict(zip(("move_error", "bucket_error", "value_error"), (totals / steps).tolist(), strict=True))
-
-
-def _with_pooled_targets(
-    lesson: Lesson, normalizer: Normalizer, action: ActionSpec, rng: np.random.Generator
-) -> Lesson:
-    """The lesson with those bucket targets where weights act that cost least in all states alike."""
-    rows = np.flatnonzero(lesson.steered)
-    if not rows.size or lesson.costs.shape[1] == 1:
-        return lesson
-    observations = torch.as_tensor(lesson.observations[rows])
-    run, buckets = normalizer(observations)
-    shares = choose(torch.cat([run, buckets.flatten(1)], dim=1), lesson.costs[rows], rng)
-    logits = mixed_logits(shares, lesson.progress[rows], lesson.followed[rows])
-    targets = lesson.targets.copy()
-    targets[rows, 1:] = np.clip(logits / action.max_logit, -1.0, 1.0)
-    return dataclasses.replace(lesson, targets=targets)
 
 
 def _actor_errors(

@@ -22,7 +22,6 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no warm start": _without("warm_start", groups=0),
     "no PPO": _without("ppo", iterations=0),
     "no curricula to imitate": _without("warm_start", buckets=False),
-    "curricula that ended best on the task itself": _without("warm_start", pooled=False),
     "imitation of the tuned LR by distance alone": _without("warm_start", regret=0.0, distance=1.0),
     "a single round, the teacher acting": _without("warm_start", rounds=1),
     "no runs of the same task and seed": _without("rollouts", repeats=1),
