@@ -14,7 +14,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/rlsched demo --out runs/demo
+	$(BIN)/rlsched demo --out runs/demo --workers 2
 
 # Two processes, each with whole files: fixtures of a file are made once. In the order of tests/conftest.py.
 test: install

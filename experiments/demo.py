@@ -14,6 +14,7 @@ from rlsched import Policy, _check
 from rlsched.agents.presets import QUICK
 from rlsched.contract import Array
 from rlsched.envs.tasks import Tabular, TabularConfig
+from rlsched.experiments.backend import choose_backend
 from rlsched.experiments.plain_run import TORCH_SCHEDULES, RunResult, run_policy, run_schedule
 from rlsched.experiments.plots import plot_demo
 from rlsched.experiments.train import train_with_bar
@@ -29,15 +30,20 @@ Results = dict[tuple[str, float, str], list[RunResult]]
 
 
 def main(
-    out: Path = Path("runs/demo"), iterations: int = QUICK.ppo.iterations, seeds: int = 10, seed: int = 0
+    out: Path = Path("runs/demo"),
+    iterations: int = QUICK.ppo.iterations,
+    seeds: int = 10,
+    seed: int = 0,
+    workers: int = 0,
 ) -> None:
     """Train a small policy, and use it on data it never saw.
 
     Args:
         out: folder for the policy, the picture and the training's files; a training run in it is continued.
-        iterations: of PPO; the default takes about four minutes on one core.
+        iterations: of PPO; the default takes about five minutes on one core.
         seeds: repetitions of every run that is compared, at least 5.
         seed: of the training.
+        workers: processes that train tasks, by Ray; 0 for this one alone. The policy is the same.
     """
     _check.integer("seeds", seeds, 5)
     console = Console(width=110)
@@ -48,7 +54,7 @@ def main(
         console.print(f"   {out} holds a training run: it is used, and continued if it was not finished. Delete")
         console.print("   the folder to train anew.")
     config = dataclasses.replace(QUICK, seed=seed, ppo=dataclasses.replace(QUICK.ppo, iterations=iterations))
-    policy = train_with_bar(config, out, resume=resume)
+    policy = train_with_bar(config, out, backend=choose_backend(workers, None), resume=resume)
 
     console.print("\n[bold]2. Use it[/bold] as the scheduler of plain PyTorch runs on wine and breast_cancer.")
     results = compare(policy, seeds)

@@ -95,7 +95,9 @@ def test_the_rlsched_commands_in_the_documents_run(folder, capsys, monkeypatch):
             short = [*words, *SHORTER.get(words[1], [])]
             if "--methods" in words:
                 short += ["--methods", "greedy"]  # one for all of them, which take minutes
-            if "--workers" not in words:
+            if "--workers" in words:
+                short += ["--workers", "1"]  # each takes seconds to start
+            else:
                 # In this process, which has imported everything; Ray wants one of its own.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")

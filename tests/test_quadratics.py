@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlsched.envs import TorchRun
+from rlsched.envs.population import Population
 from rlsched.envs.tasks import Quadratics, QuadraticsConfig
 from rlsched.envs.tasks.quadratics import excess_risks, greedy_lrs
 
@@ -19,17 +19,15 @@ def config(**changes):
 
 
 def final_risks(settings, lrs, seeds, marks):
-    """(seeds, marks) excess risks of real runs after the given numbers of steps."""
+    """(seeds, marks) excess risks of real runs, side by side, after the given numbers of steps."""
+    population = Population([Quadratics().build(config(**settings, data_seed=seed)) for seed in range(seeds)])
+    population.reset(range(seeds))
     found = []
-    for seed in range(seeds):
-        run = TorchRun(Quadratics().build(config(**settings, data_seed=seed)), frozenset())
-        run.reset(seed)
-        risks, shares = [], run.task.buckets.shares
-        for start, end in zip([0, *marks], marks, strict=False):
-            run.advance(end - start, lrs[start:end], shares)
-            risks.append(run.validation_loss())
-        found.append(risks)
-    return np.array(found)
+    for start, end in zip([0, *marks], marks, strict=False):
+        rates = np.broadcast_to(lrs[start:end], (seeds, end - start))
+        population.advance(np.full(seeds, end - start), rates, population.spec.bucket_shares)
+        found.append(population.validation_loss())
+    return np.stack(found, axis=1)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ import pytest
 
 from rlsched import Policy
 from rlsched.agents import train
+from rlsched.agents.presets import QUICK
+from rlsched.experiments.config_file import read_config
+from rlsched.experiments.task_family import task_family
 from tests.families import TINY
 from tests.trainings import SMALL, weights
 
@@ -77,8 +80,8 @@ def _process(path: Path) -> tuple[int, int, str]:
 
 def test_a_driver_that_is_killed_resumes_with_workers_to_the_policy_of_one_process(tmp_path):
     (tmp_path / "tiny.toml").write_text(CONFIG)
-    assert _train(tmp_path, "whole", "--workers", "0").wait(PATIENCE) == 0
-    whole = Policy.load(tmp_path / "whole" / "policy.safetensors")
+    config = read_config(tmp_path / "tiny.toml", QUICK)
+    whole = train(config, tmp_path / "whole", tasks=task_family(config.tasks))
 
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
     driver = _train(tmp_path, "killed", "--workers", "2")
