@@ -40,7 +40,7 @@ def main(
 
     Args:
         out: folder for the policy, the picture and the training's files; a training run in it is continued.
-        iterations: of PPO; the default takes about five minutes on one core.
+        iterations: of PPO; the default takes about six minutes on one core.
         seeds: repetitions of every run that is compared, at least 5.
         seed: of the training.
         workers: processes that train tasks, by Ray; 0 for this one alone. The policy is the same.
