@@ -18,6 +18,7 @@ from rlsched.agents.presets import DEFAULT, LR_ONLY, PRESETS, QUICK
 from rlsched.agents.rollouts.errors import WorkerError
 from rlsched.agents.training import train
 from rlsched.envs.tasks import Digits, Mixture
+from rlsched.experiments import behaviour
 from rlsched.experiments import train as train_module
 from rlsched.experiments.bar import TrainingBar, scores
 from rlsched.experiments.base_config import base_config
@@ -75,6 +76,14 @@ def started(monkeypatch):
 
     monkeypatch.setattr(train_module, "train_with_bar", record)
     return calls
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_tasks_for_pictures():
+    """Pictures show what a policy does on 128 tasks, which takes longer than the trainings here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(behaviour, "GROUPS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
