@@ -93,9 +93,10 @@ class TorchRun:
         losses.mean().backward()
         self.optimizer.step()
         values = losses.detach().to("cpu", torch.float64).numpy()
-        self._monitor.record(values, ids)
+        mean = float(values.mean())
+        self._monitor.record(mean, values, ids)
         self._step += 1
-        finite = math.isfinite(values.mean())
+        finite = math.isfinite(mean)
         if finite:
             self._seen.append((indices, values))
         return finite

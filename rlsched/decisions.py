@@ -41,7 +41,7 @@ class Decisions:
         self.window_end = 0
         self._controller = controller
         self._state: State = {}
-        self._lr_scale: Array = np.ones((1, 1))
+        self._lr_scale = [1.0]
         self._bucket_weights: Array = np.ones((1, 1))
         self._group_scale: Array | None = None
         self._rows: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ class Decisions:
         """Let the controller decide after `window`; `base_lrs` (G,) are only for the record."""
         self._state, decision = self._controller.decide(self._state, window)
         decision.check(window)
-        self._lr_scale, self._bucket_weights = decision.lr_scale, decision.bucket_weights
+        self._lr_scale, self._bucket_weights = decision.lr_scale[0].tolist(), decision.bucket_weights
         self._group_scale = decision.group_scale
         self.window_start = int(window.step[0])
         self.window_end = self.window_start + int(window.steps_ahead[0])
@@ -86,7 +86,7 @@ class Decisions:
 
     def lr_scale(self, step: int) -> float:
         """Multiplier of the base learning rates at `step`; the window's last one beyond its end."""
-        return float(self._lr_scale[0, min(step - self.window_start, self._lr_scale.shape[1] - 1)])
+        return self._lr_scale[min(step - self.window_start, len(self._lr_scale) - 1)]
 
     @property
     def group_scale(self) -> Array | None:
@@ -120,7 +120,7 @@ class Decisions:
             "decision": self.index,
             "window_start": self.window_start,
             "window_end": self.window_end,
-            "lr_scale": self._lr_scale.copy(),
+            "lr_scale": np.array([self._lr_scale]),
             "bucket_weights": self._bucket_weights.copy(),
             "group_scale": None if self._group_scale is None else self._group_scale.copy(),
             "controller": self._state,
@@ -142,7 +142,7 @@ class Decisions:
             )
         self.index = state["decision"]
         self.window_start, self.window_end = state["window_start"], state["window_end"]
-        self._lr_scale, self._bucket_weights = state["lr_scale"], state["bucket_weights"]
+        self._lr_scale, self._bucket_weights = state["lr_scale"][0].tolist(), state["bucket_weights"]
         self._group_scale = state["group_scale"]
         self._state = state["controller"]
         columns = state["history"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-from weakref import WeakMethod
+from weakref import ref
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from rlsched.contract import Array, RunSpec, Window
 from rlsched.subsample import Subsample
 from rlsched.telemetry import cosine, hill_exponent, is_sampled, summarise, update_ratio
+from rlsched.tensors import to_array
 
 SNAPSHOT_ELEMENTS = 2**15
 """In a user's run, gradient statistics of larger models are taken on an even subsample of about this size."""
@@ -40,29 +41,32 @@ class Monitor:
         optimizer: whose steps are watched.
         reads: telemetry to collect; without gradient statistics no hook is installed.
         elements: of larger models, gradient statistics are taken on an even subsample of about this many.
+
+    Attributes:
+        sampled: whether the coming step is one on which gradients and updates are read.
     """
 
     def __init__(self, optimizer: Optimizer, reads: frozenset[str], elements: int = SNAPSHOT_ELEMENTS) -> None:
         self._optimizer, self._elements = optimizer, elements
         self._sample: Subsample | None = None
         self._before: Tensor | None = None
-        self._last_gradient: Tensor | None = None
+        self._last_gradient: Array | None = None
         self._last_gradient_step = -1
         self._step = 0
         self._group_before: list[Tensor | None] | None = None
         self._reads = reads
         if reads & (_GRADIENT | {"group_rotation"}):
             # Weak, so that the optimizer does not keep the monitors of schedulers that were dropped.
-            before, after = WeakMethod(self._before_step), WeakMethod(self._after_step)
-            optimizer.register_step_pre_hook(lambda *_: _call(before))
-            optimizer.register_step_post_hook(lambda *_: _call(after))
+            me = ref(self)
+            optimizer.register_step_pre_hook(lambda *_: _before_step(me()))
+            optimizer.register_step_post_hook(lambda *_: _after_step(me()))
         self.begin(0, 1, 1)
 
     def begin(self, step: int, steps_ahead: int, num_buckets: int) -> None:
         """Start a window of `steps_ahead` steps at `step`."""
-        self._step = step
         self._start = step
         self._steps_ahead = steps_ahead
+        self._go_to(step)
         self._losses: list[float] = []
         self._gradients: dict[int, tuple[float, float, float]] = {}
         self._bucket_sum = np.zeros(num_buckets)
@@ -71,21 +75,22 @@ class Monitor:
         self._validation = math.nan
         self._rotations: dict[int, list[float]] = {}
 
-    def record(self, losses: Array | None, bucket_ids: Array | None = None) -> None:
-        """The end of a step: its per-example losses (n,), or one mean loss (1,), or None.
+    def record(self, mean: float | None, losses: Array | None = None, bucket_ids: Array | None = None) -> None:
+        """The end of a step with this mean loss, None if it is not known.
 
-        With `bucket_ids` (n,) the losses are also credited to the buckets the examples were drawn from.
+        With `bucket_ids` (n,) the `losses` (n,) of the examples are credited to the buckets they were drawn from.
         """
-        if losses is None:
+        if mean is None:
             self._losses.append(math.nan)
+        elif not math.isfinite(mean):
+            self._losses.append(math.inf)
         else:
-            mean = float(losses[0] if losses.size == 1 else losses.mean())
-            self._losses.append(mean if math.isfinite(mean) else math.inf)
-            if bucket_ids is not None and math.isfinite(mean):
+            self._losses.append(mean)
+            if bucket_ids is not None:
                 num_buckets = len(self._bucket_sum)
                 self._bucket_sum += np.bincount(bucket_ids, weights=losses, minlength=num_buckets)
                 self._bucket_count += np.bincount(bucket_ids, minlength=num_buckets)
-        self._step += 1
+        self._go_to(self._step + 1)
 
     @property
     def buckets(self) -> Array:
@@ -141,7 +146,7 @@ class Monitor:
             "bucket_count": self._bucket_count.tolist(),
             "reported": self._reported.tolist(),
             "validation": self._validation,
-            "last_gradient": None if self._last_gradient is None else self._last_gradient.clone(),
+            "last_gradient": None if self._last_gradient is None else torch.from_numpy(self._last_gradient.copy()),
             "last_gradient_step": self._last_gradient_step,
             "rotations": {offset: list(values) for offset, values in self._rotations.items()},
         }
@@ -149,7 +154,7 @@ class Monitor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the window that `state_dict` was taken in."""
         self.begin(int(state["start"]), int(state["steps_ahead"]), len(state["bucket_sum"]))
-        self._step = int(state["step"])
+        self._go_to(int(state["step"]))
         self._losses = list(state["losses"])
         self._gradients = {int(k): (v[0], v[1], v[2]) for k, v in state["gradients"].items()}
         self._bucket_sum = np.array(state["bucket_sum"])
@@ -157,7 +162,7 @@ class Monitor:
         self._reported = np.array(state["reported"])
         self._validation = float(state["validation"])
         gradient = state["last_gradient"]
-        self._last_gradient = None if gradient is None else gradient.clone()
+        self._last_gradient = None if gradient is None else to_array(gradient)
         self._last_gradient_step = int(state["last_gradient_step"])
         self._rotations = {int(k): list(v) for k, v in state["rotations"].items()}
 
@@ -179,18 +184,22 @@ class Monitor:
         groups = self._optimizer.param_groups
         elements = max(GROUP_ELEMENTS, self._elements // len(groups))
         weights = [_matrices(group) for group in groups]
-        return [Subsample(each, elements).read() if each else None for each in weights]
+        return [Subsample(each, elements).read(each) if each else None for each in weights]
 
-    def _before_step(self) -> None:
-        if is_sampled(self._step - self._start, self._steps_ahead):
-            if self._reads & _GRADIENT:
-                trained = self._trained()
-                self._sample = Subsample(trained, self._elements) if trained else None
-                self._before = self._sample.read() if self._sample else None
-            if "group_rotation" in self._reads:
-                self._group_before = self._group_weights()
+    def _go_to(self, step: int) -> None:
+        self._step = step
+        self.sampled = bool(is_sampled(step - self._start, self._steps_ahead))
 
-    def _after_step(self) -> None:
+    def before_step(self) -> None:
+        """The optimizer is about to make a step that is sampled."""
+        if self._reads & _GRADIENT:
+            self._sample = sample = self._choose()
+            self._before = sample.read(sample.parameters) if sample else None
+        if "group_rotation" in self._reads:
+            self._group_before = self._group_weights()
+
+    def after_step(self) -> None:
+        """It has made it, or left it out."""
         if self._before is None and self._group_before is None:
             return
         before, self._before = self._before, None
@@ -207,30 +216,36 @@ class Monitor:
 
     def _measure(self, sample: Subsample, before: Tensor) -> None:
         """Gradient statistics of an update, from the parameters `before` it."""
-        gradients = [parameter.grad for parameter in sample.parameters if parameter.grad is not None]
-        if not gradients or any(gradient.is_sparse for gradient in gradients):
+        found = [parameter.grad for parameter in sample.parameters]
+        if all(gradient is None for gradient in found) or any(g is not None and g.is_sparse for g in found):
             return
-        gradient, after = sample.read(_gradient_of), sample.read()
-        last = self._last_gradient
-        products = [gradient.dot(gradient)]
+        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(sample.parameters, found, strict=True)]
+        # One transfer from the device, and then NumPy: what costs is the number of operations, not their size.
+        read = [before, sample.read(sample.parameters), sample.read(gradients)]
+        values = torch.stack(read).cpu().numpy()
+        gradient = values[2]
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(gradient @ gradient)
+            if not math.isfinite(square):
+                return
+            values[1] -= values[0]
+            sizes, moved = sample.norms(values[:2]).T
+        norm, agreement, last = math.sqrt(square), math.nan, self._last_gradient
         if last is not None and self._last_gradient_step == self._step - 1 and last.shape == gradient.shape:
-            last = last.to(gradient.device)
-            products += [gradient.dot(last), last.dot(last)]
-        square, *along = torch.stack(products).tolist()
-        if not math.isfinite(square):
-            return
+            agreement = float(cosine(float(gradient @ last), norm, math.sqrt(float(last @ last))))
         self._last_gradient, self._last_gradient_step = gradient, self._step
-        norm = math.sqrt(square)
-        agreement = float(cosine(along[0], norm, math.sqrt(along[1]))) if along else math.nan
-        ratio = float(update_ratio(sample.norms(after - before), sample.norms(before), sample.matrices))
+        ratio = float(update_ratio(moved, sizes, sample.matrices))
         self._gradients[self._step - self._start] = (norm, ratio, agreement)
 
-    def _trained(self) -> list[Tensor]:
-        """The parameters that are measured.
+    def _choose(self) -> Subsample | None:
+        """Of the trained parameters those that are measured, None where there is none to measure.
 
         Whether they have a gradient yet plays no part: a training library may compute it inside the step.
         """
-        return [p for p in self._parameters() if p.requires_grad and (p.grad is None or not p.grad.is_sparse)]
+        trained = [p for p in self._parameters() if p.requires_grad and (p.grad is None or not p.grad.is_sparse)]
+        if self._sample is not None and self._sample.is_of(trained):
+            return self._sample
+        return Subsample(trained, self._elements) if trained else None
 
     def _parameters(self) -> Iterator[Tensor]:
         for group in self._optimizer.param_groups:
@@ -269,11 +284,14 @@ def _cosine_distance(before: Tensor | None, now: Tensor | None) -> Tensor:
     return ((one / one.norm() - other / other.norm()).square().sum() / 2).cpu()
 
 
-def _gradient_of(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+# At nearly every step there is nothing to do, and that should take no time.
 
 
-def _call(method: WeakMethod[Callable[[], None]]) -> None:
-    bound = method()
-    if bound is not None:
-        bound()
+def _before_step(monitor: Monitor | None) -> None:
+    if monitor is not None and monitor.sampled:
+        monitor.before_step()
+
+
+def _after_step(monitor: Monitor | None) -> None:
+    if monitor is not None and monitor.sampled:
+        monitor.after_step()

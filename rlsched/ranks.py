@@ -11,7 +11,9 @@ import torch
 import torch.distributed as dist
 
 from rlsched.contract import Array, Window
+from rlsched.tensors import Losses, mean_of
 
+_AVAILABLE = dist.is_available()
 _LOCAL = (
     "grad_norm", "grad_spread", "update_ratio", "grad_agreement", "validation_loss",
     "group_alpha", "group_rotation",
@@ -40,16 +42,16 @@ def mean(values: Array) -> Array:
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
 
 
-def mean_loss(losses: Array | None) -> Array | None:
-    """The mean (1,) over the ranks of the mean losses of those that have some, not finite if one is not.
+def mean_loss(losses: Losses | None) -> Losses | None:
+    """The mean over the ranks of the mean losses of those that have some, not finite if one is not.
 
-    With one rank `losses` (n,) themselves; None if no rank has any.
+    With one rank `losses` themselves; None if no rank has any.
     """
-    if size() == 1:
+    if not _distributed():
         return losses
-    own = np.array([0.0, 0.0] if losses is None else [losses.mean(), 1.0])
+    own = np.array([0.0, 0.0] if losses is None else [mean_of(losses), 1.0])
     total, count = gather(own).sum(axis=0)
-    return np.array([total / count]) if count else None
+    return float(total / count) if count else None
 
 
 def gather(values: Array) -> Array:
@@ -75,7 +77,7 @@ def agree(window: Window) -> Window:
 
 
 def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return _AVAILABLE and dist.is_initialized()
 
 
 def _device() -> torch.device:

@@ -33,12 +33,14 @@ def scaled(bases: Sequence[Rate], lr_scale: float, group_scale: Array | None) ->
 
 def set_rates(optimizer: Optimizer, rates: Sequence[Rate]) -> list[Rate]:
     """Set the learning rate of each group; returns copies of what was set."""
+    copies: list[Rate] = []
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(float(rate))
+            copies.append(group["lr"].fill_(float(rate)).clone())
         else:
             group["lr"] = float(rate)
-    return [_copy(group["lr"]) for group in optimizer.param_groups]
+            copies.append(group["lr"])
+    return copies
 
 
 def changed_elsewhere(optimizer: Optimizer, rates: Sequence[Rate]) -> bool:

@@ -17,7 +17,7 @@ from rlsched.buckets import Buckets
 from rlsched.contract import Array
 from rlsched.draws import BucketDraws
 from rlsched.online import OnlineBuckets
-from rlsched.tensors import to_arrays, to_tensors
+from rlsched.tensors import Losses, to_arrays, to_tensors
 
 if TYPE_CHECKING:
     from rlsched.scheduler import RLScheduler
@@ -133,13 +133,13 @@ class CurriculumSampler(Sampler[list[int]]):
         if isinstance(self._source, OnlineBuckets):
             self._draws.regroup(self._source.refresh())
 
-    def account_for(self, losses: Array | None) -> tuple[Array | None, npt.NDArray[np.int64] | None]:
-        """Account for the oldest `batches_per_step` batches by their `losses` (n,), one mean (1,), or None.
+    def account_for(self, losses: Losses | None) -> tuple[Losses | None, npt.NDArray[np.int64] | None]:
+        """Account for the oldest `batches_per_step` batches by their `losses` (n,), one mean, or None.
 
         The scheduler calls this once a step. The losses of all ranks are gathered. `OnlineBuckets` record them.
 
         Returns:
-            the losses (n * ranks,), or their mean (1,), or None; and the bucket (n * ranks,) that each example
+            the losses (n * ranks,), or their mean, or None; and the bucket (n * ranks,) that each example
             was drawn from, or None with a mean, which says nothing of buckets, and where no batch is pending.
 
         Raises:
@@ -149,7 +149,7 @@ class CurriculumSampler(Sampler[list[int]]):
         if count == 0:
             return ranks.mean_loss(losses), None
         indices, ids = np.concatenate(list(itertools.islice(self._pending, count)), axis=1)
-        size, expected = 1 if losses is None else losses.size, len(ids) // self.num_ranks
+        size, expected = 1 if losses is None else np.size(losses), len(ids) // self.num_ranks
         if size not in (1, expected):
             raise ValueError(
                 f"loss must hold one value per example of the step's {count} batches ({expected}), got {size}: "
@@ -158,7 +158,7 @@ class CurriculumSampler(Sampler[list[int]]):
         complete = losses is not None and size == expected
         if losses is not None and complete:
             # In the order of the batches: a rank's examples are not next to each other in them.
-            losses = ranks.gather(losses).reshape(self.num_ranks, count, -1).transpose(1, 2, 0).reshape(-1)
+            losses = ranks.gather(np.atleast_1d(losses)).reshape(self.num_ranks, count, -1).transpose(1, 2, 0).reshape(-1)
         else:
             losses = ranks.mean_loss(losses)
         if isinstance(self._source, OnlineBuckets):

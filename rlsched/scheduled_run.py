@@ -16,7 +16,7 @@ from rlsched.controllers import Guard
 from rlsched.decisions import Decisions
 from rlsched.events import Event, EventLog
 from rlsched.monitor import Monitor
-from rlsched.tensors import as_losses, to_arrays, to_tensors
+from rlsched.tensors import as_losses, mean_of, to_arrays, to_tensors
 
 if TYPE_CHECKING:
     from rlsched.sampler import CurriculumSampler
@@ -97,16 +97,23 @@ class ScheduledRun:
         self.decisions.end_window(self.step + 1)
 
     def record(
-        self, losses: Array | None, mean: float | None, ids: Array | None, base_lrs: Sequence[float]
+        self,
+        mean: float | None,
+        losses: Array | None,
+        ids: Array | None,
+        base_lrs: Callable[[], Sequence[float]],
     ) -> None:
-        """Account for a step by its losses, their mean and the buckets of its examples; decide if it is time."""
+        """Account for a step by its mean loss, its examples' losses and buckets if known; decide if it is time.
+
+        `base_lrs` gives the base learning rates, for the record of a decision.
+        """
         if self.step == 0:
             self._record(self.decisions.latest)
         self.step += 1
         num_steps = int(self.spec.num_steps[0])
         if self.step <= num_steps:
-            self._monitor.record(losses, ids)
-            self._informed |= losses is not None
+            self._monitor.record(mean, losses, ids)
+            self._informed |= mean is not None
             self._advance(self._alarm.check(mean) if self._guarded else None, base_lrs)
         elif self.step == num_steps + 1:
             self.emit(
@@ -125,8 +132,9 @@ class ScheduledRun:
         losses = as_losses(name, float(loss) if isinstance(loss, int) else loss)
         if losses is None:
             return
-        if math.isfinite(losses.mean()):
-            self._monitor.report_validation(float(losses.mean()))
+        mean = mean_of(losses)
+        if math.isfinite(mean):
+            self._monitor.report_validation(mean)
         else:
             self.emit("non_finite_validation", "a validation loss is not finite: it is ignored.", once=True)
 
@@ -159,7 +167,7 @@ class ScheduledRun:
         self._monitor.load_state_dict(state["monitor"])
         self._log.events = [Event(*event) for event in state["events"]]
 
-    def _advance(self, alarm: str | None, base_lrs: Sequence[float]) -> None:
+    def _advance(self, alarm: str | None, base_lrs: Callable[[], Sequence[float]]) -> None:
         """Decide if the window is over, or at once, within it, at an alarm."""
         ended = self.step >= self.decisions.window_end
         if self._guarded and self._alarm.lost:
@@ -188,7 +196,7 @@ class ScheduledRun:
                 self.emit("no_bucket_losses", NO_BUCKET_LOSSES[self.sampler.drawn > 0], once=True)
             # What was drawn until now counts for the buckets it was drawn from: batches remember them.
             self.sampler.refresh()
-        for kind, message in self.decisions.decide(window, base_lrs).notes:
+        for kind, message in self.decisions.decide(window, base_lrs()).notes:
             self.emit(kind, message, once=True)
         self._record(self.decisions.latest)
         self._begin_window()

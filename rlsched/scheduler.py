@@ -25,7 +25,7 @@ from rlsched.rates import base_rates, changed_elsewhere, is_adaptive, scaled, se
 from rlsched.run_log import RunLog
 from rlsched.scheduled_run import ScheduledRun, Validate
 from rlsched.step_watch import StepWatch
-from rlsched.tensors import as_losses
+from rlsched.tensors import Losses, as_losses, mean_of
 
 if TYPE_CHECKING:
     from rlsched.sampler import CurriculumSampler
@@ -107,7 +107,7 @@ class RLScheduler(LRScheduler):
             chosen, Monitor(optimizer, chosen.reads), self._log, validate, self._written.decision
         )
         self._watch = StepWatch(optimizer)
-        self._reported: Array | None = None
+        self._reported: Losses | None = None
         super().__init__(optimizer)
 
     def _initial_step(self) -> None:
@@ -234,7 +234,7 @@ class RLScheduler(LRScheduler):
             losses, ids = sampler.account_for(losses)
         else:
             losses = ranks.mean_loss(losses)
-        mean = None if losses is None else float(losses[0] if losses.size == 1 else losses.mean())
+        mean = None if losses is None else mean_of(losses)
         # An update may rightly have been skipped where the loss is not finite.
         finite = mean is None or math.isfinite(mean)
         if self._step_count == 1 and finite and not getattr(self.optimizer, "_opt_called", False):
@@ -246,7 +246,7 @@ class RLScheduler(LRScheduler):
         self._notice_misuse(mean)
         self._step_count += 1
         self.last_epoch += 1
-        self._run.record(losses, mean, ids, self._floats())
+        self._run.record(mean, None if ids is None else np.asarray(losses), ids, self._floats)
         self._apply()
 
     def get_lr(self) -> list[float | Tensor]:
@@ -356,4 +356,5 @@ class RLScheduler(LRScheduler):
         return [float(lr) for lr in self.base_lrs]
 
     def _apply(self) -> None:
+        self.base_lrs += base_rates(self.optimizer, len(self.base_lrs))
         self._last_lr: list[float | Tensor] = set_rates(self.optimizer, self.get_lr())

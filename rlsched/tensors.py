@@ -12,8 +12,12 @@ from torch import Tensor
 from rlsched.contract import Array
 
 
-def as_losses(name: str, loss: Any) -> Array | None:
-    """(n,) float64 losses from what `step` accepts, or None."""
+Losses = float | Array
+"""Of a step: the mean over its examples, or (n,) float64, one per example."""
+
+
+def as_losses(name: str, loss: Any) -> Losses | None:
+    """What `step` accepts, validated; None stays None."""
     if loss is None:
         return None
     wanted = f"{name} must be a float, or a tensor or array of floats, or None"
@@ -21,22 +25,29 @@ def as_losses(name: str, loss: Any) -> Array | None:
         if not loss.dtype.is_floating_point:
             raise TypeError(f"{wanted}, got a tensor of {loss.dtype}.")
         if loss.ndim == 0:
-            return np.array([loss.item()])  # what most runs pass, at every step
+            return float(loss.item())  # what most runs pass, at every step
         loss = loss.detach().to("cpu", torch.float64).numpy()
     elif isinstance(loss, Integral):
         # torch's own schedulers take an epoch here.
         raise TypeError(f"{wanted}, got {loss!r} ({type(loss).__name__}): pass the loss, not a step or an epoch.")
     elif isinstance(loss, Real):
-        loss = np.float64(loss)
+        return float(loss)
     elif not isinstance(loss, np.ndarray) or loss.dtype.kind != "f":
         raise TypeError(f"{wanted}, got {type(loss).__name__}: wrap it by torch.tensor(...).")
-    values = np.atleast_1d(np.asarray(loss, dtype=np.float64))
+    values = np.asarray(loss, dtype=np.float64)
+    if values.ndim == 0:
+        return float(values)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(
             f"{name} must be a scalar or one value per example, got shape {np.shape(loss)}: "
             "average over all but the batch dimension, and leave empty batches out."
         )
     return values
+
+
+def mean_of(losses: Losses) -> float:
+    """Their mean."""
+    return losses if isinstance(losses, float) else float(losses.mean())
 
 
 def to_tensors(state: Any) -> Any:

@@ -62,7 +62,7 @@ def close(monitor, optimizer, steps=1):
     monitor.begin(0, steps, 1)
     for _ in range(steps):
         optimizer.step()
-        monitor.record(np.ones(1))
+        monitor.record(1.0)
     rates = [group["lr"] for group in optimizer.param_groups]
     return monitor.close(RunSpec.single(100, 10, rates, adaptive=False, group_rates=True), 1)
 
@@ -123,7 +123,7 @@ def test_rotation_is_the_mean_angle_of_the_sampled_updates():
             parameter.grad = random(*parameter.shape, seed=10 + step).detach()
         before = [w.detach().double().flatten() for w in weights]
         optimizer.step()
-        monitor.record(np.ones(1))
+        monitor.record(1.0)
         after = [w.detach().double().flatten() for w in weights]
         expected.append([1 - float(b @ a / b.norm() / a.norm()) for b, a in zip(before, after, strict=True)])
     window = monitor.close(RunSpec.single(9, 3, [0.01, 1e-5, 0.01], adaptive=False, group_rates=True), 1)

@@ -30,7 +30,7 @@ def test_an_update_skipped_by_gradient_scaling_is_not_measured():
             torch.nn.init.constant_(next(p.grad for p in model.parameters() if p.grad is not None), math.inf)
         scaler.step(optimizer)
         scaler.update()
-        monitor.record(np.ones(1))
+        monitor.record(1.0)
     assert sorted(monitor._gradients) == [0, 1, 3]
     assert all(ratio > 1e-4 for _, ratio, _ in monitor._gradients.values())
 
@@ -83,7 +83,7 @@ def test_gradient_telemetry_is_what_autograd_computed():
             cosines.append(float(gradient @ last / gradient.norm() / last.norm()))
         last = gradient
         optimizer.step()
-        monitor.record(np.ones(1))
+        monitor.record(1.0)
     scheduler = RLScheduler(start()[1], 10, controller=Linear())
     seen = monitor.close(scheduler._run.spec, 1)
     assert seen.grad_norm[0] == pytest.approx(np.exp(np.mean(np.log(norms))), rel=1e-5)

@@ -321,7 +321,7 @@ def test_reported_bucket_losses_replace_those_drawn_for_one_window():
     spec = attached()[0]._run.spec
     ids = np.array([0, 0, 1, 2])
     monitor.begin(0, 2, 4)
-    monitor.record(np.array([1.0, 3.0, 4.0, 5.0]), ids)
+    monitor.record(3.25, np.array([1.0, 3.0, 4.0, 5.0]), ids)
     monitor.report_buckets(np.array([np.nan, 9.0, 9.0, 9.0]))
     monitor.report_buckets(np.array([np.nan, 7.0, np.nan, 8.0]))
     twin = Monitor(torch.optim.SGD([torch.zeros(1)], lr=0.1), frozenset())
@@ -329,7 +329,7 @@ def test_reported_bucket_losses_replace_those_drawn_for_one_window():
     for one in (monitor, twin):
         assert one.close(spec, 1).bucket_loss.tolist() == [[2.0, 7.0, 9.0, 8.0]]
         one.begin(2, 2, 4)
-        one.record(np.array([1.0, 3.0, 4.0, 5.0]), ids)
+        one.record(3.25, np.array([1.0, 3.0, 4.0, 5.0]), ids)
         np.testing.assert_array_equal(one.close(spec, 2).bucket_loss, [[2.0, 4.0, 5.0, np.nan]])
 
 
