@@ -216,10 +216,10 @@ class Monitor:
 
     def _measure(self, sample: Subsample, before: Tensor) -> None:
         """Gradient statistics of an update, from the parameters `before` it."""
-        found = [parameter.grad for parameter in sample.parameters]
-        if all(gradient is None for gradient in found) or any(g is not None and g.is_sparse for g in found):
+        gradients = [parameter.grad for parameter in sample.parameters]
+        known = [gradient for gradient in gradients if gradient is not None]
+        if not known or any(gradient.is_sparse for gradient in known):
             return
-        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(sample.parameters, found, strict=True)]
         # One transfer from the device, and then NumPy: what costs is the number of operations, not their size.
         read = [before, sample.read(sample.parameters), sample.read(gradients)]
         values = torch.stack(read).cpu().numpy()

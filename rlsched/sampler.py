@@ -158,7 +158,8 @@ class CurriculumSampler(Sampler[list[int]]):
         complete = losses is not None and size == expected
         if losses is not None and complete:
             # In the order of the batches: a rank's examples are not next to each other in them.
-            losses = ranks.gather(np.atleast_1d(losses)).reshape(self.num_ranks, count, -1).transpose(1, 2, 0).reshape(-1)
+            gathered = ranks.gather(np.atleast_1d(losses))
+            losses = gathered.reshape(self.num_ranks, count, -1).transpose(1, 2, 0).reshape(-1)
         else:
             losses = ranks.mean_loss(losses)
         if isinstance(self._source, OnlineBuckets):

@@ -56,12 +56,14 @@ class Subsample:
         same = len(parameters) == len(self.parameters) and all(map(is_, parameters, self.parameters))
         return same and [parameter.numel() for parameter in parameters] == self._sizes
 
-    def read(self, tensors: Sequence[Tensor]) -> Tensor:
-        """A flat float copy of the elements of `tensors`, which are shaped like the parameters, one after the other."""
+    def read(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """A flat float copy of the elements of `tensors`, shaped like the parameters, in order; zeros for None."""
         parts, period = [], self._period
         with torch.no_grad():
             for index, start, blocks in self._taken:
                 tensor = tensors[index]
+                if tensor is None:
+                    tensor = torch.zeros_like(self.parameters[index])
                 if period:
                     tensor = tensor.contiguous()
                     part = tensor.as_strided((blocks, BLOCK), (period, 1), tensor.storage_offset() + start)
@@ -73,7 +75,7 @@ class Subsample:
             return read.reshape(-1).to(self._dtype)
 
     def norms(self, values: Array) -> Array:
-        """(P, ...) Euclidean norm of each parameter's elements among `values` (..., n), as `read`; 0 where none."""
+        """(P, ...) Euclidean norm of each parameter's elements among `values` (..., n), as read; 0 where none."""
         some = self._lengths > 0
         norms = np.zeros((len(some), *values.shape[:-1]))
         starts = (np.cumsum(self._lengths) - self._lengths)[some]

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rlsched.contract import Array
 
-
 Losses = float | Array
 """Of a step: the mean over its examples, or (n,) float64, one per example."""
 

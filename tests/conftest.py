@@ -7,9 +7,9 @@ import pytest
 
 from tests.trainings import AHEAD, SMALL, Run, run
 
-# Ray's workers give way to everything else that runs: beside another test they would hardly get on. And it starts one
-# for every core before any is asked for, which none of ours can be, as they have an environment of their own. This
-# holds for all processes that tests start.
+# Ray's workers give way to everything else that runs: beside another test they would hardly get on. And Ray starts
+# one for every core before any is asked for, in vain, as ours have an environment of their own. This holds for all
+# processes that tests start.
 os.environ.update(RAY_worker_niceness="0", RAY_prestart_worker_first_driver="0")
 
 SLOW = ("test_docs", "test_ray", "test_training", "test_train_command", "test_units")

@@ -52,6 +52,32 @@ def test_large_models_are_measured_on_a_fair_subsample():
     assert measure(2048) == pytest.approx(measure(2**20), rel=0.1)
 
 
+def test_parameters_that_were_replaced_are_measured_as_they_are_now():
+    """What is read of a large model is chosen once, and anew if its parameters are others or of another size."""
+    weight, other = (nn.Parameter(torch.ones(64, 64)) for _ in range(2))
+    optimizer = torch.optim.SGD([weight], lr=0.01)
+    monitor = Monitor(optimizer, frozenset({"grad_norm", "update_ratio"}), elements=1024)
+
+    def measure(gradient: float) -> tuple[float, float]:
+        monitor.begin(0, 1, 1)
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        norm, ratio, _ = monitor._gradients[0]
+        return norm, ratio
+
+    norm, ratio = measure(1.0)
+    assert ratio == pytest.approx(0.01)
+    weight.data = torch.full((8, 16), 2.0)
+    weight.grad = None
+    assert measure(1.0) == pytest.approx((math.sqrt(128), 0.005)), "all of what is small"
+    weight.data = torch.ones(64, 64)
+    weight.grad = None
+    assert measure(1.0) == pytest.approx((norm, ratio))
+    optimizer.add_param_group({"params": [other]})
+    assert measure(3.0)[1] == pytest.approx(0.03, rel=0.02), "of both"
+
+
 def test_dropped_schedulers_stop_measuring():
     model, optimizer = start()
     old = RLScheduler(optimizer, 40, random_policy(0))
