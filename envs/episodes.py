@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlsched.contract import Array, RunSpec, Window
+from rlsched.contract import Array, Decision, RunSpec, Window
 from rlsched.envs.reward import relative_log_loss
 from rlsched.envs.tasks.task import Task
 from rlsched.policy import PolicyInterface
@@ -52,6 +52,10 @@ class Episodes:
         # A run that diverges in its opening has nothing to refer to: it ends at the next step.
         self._first_loss = np.where(finite, np.maximum(loss, 1e-12), 1.0)
         return seen, infos
+
+    def decide(self, actions: Array) -> Decision:
+        """What `actions` (R, 1 + K) would mean now; nothing changes."""
+        return self._interface.act(self._state, self._window, actions)[1]
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
         """Decide with `actions` (R, 1 + K), train to the next decision, observe.

@@ -10,6 +10,7 @@ from rlsched._check import ArgumentError
 
 COMMANDS = {
     "train": "learn a schedule policy and export it",
+    "refine": "improve a policy on tasks of your choice, by trying other learning rates along its runs",
     "score": "score a policy on tasks that neither trained nor selected it",
     "harm": "count how often a policy does harm, in plain runs from misjudged learning rates",
     "evaluate": "compare a policy with what people tune, on tasks that neither trained nor selected it",
@@ -29,6 +30,7 @@ RESUME = {
     "train": "\n--resume goes on from the last checkpoint, if there is one.",
     "ablate": "\nThe same command goes on where it was.",
     "evaluate": "\nThe same command goes on where it was.",
+    "refine": "\n--resume goes on after the last round that is whole.",
 }
 """What to do after a stop from outside."""
 
