@@ -40,9 +40,9 @@ def main(
     found = refine_with_bar(start, refinement, out, tasks, workers, ray_address, resume)
     figures = found.metadata.evaluation
     print(
-        f"\nScore on {figures['tasks']} tasks that it did not learn from, lower is better: {figures['score']:.3f}, "
-        f"of the policy it started from: {figures['start']:.3f}.\n"
-        f"Next: rlsched score {out / 'policy.safetensors'}, on tasks that did not choose it either."
+        f"\nScore on the {figures['tasks']} tasks that chose among the rounds, lower is better: "
+        f"{figures['score']:.3f}, of the policy it started from: {figures['start']:.3f}.\n"
+        f"On tasks that chose nothing: rlsched score {out / 'policy.safetensors'}"
     )
 
 
@@ -66,4 +66,7 @@ def refine_with_bar(
             bar.update(done - bar.n)
 
         backend = choose_backend(workers, ray_address)
-        return refine(start, config, out, tasks=family, backend=backend, resume=resume, report=report)
+        return refine(
+            start, config, out,
+            tasks=family, unstackable=tasks.unstackable, backend=backend, resume=resume, report=report,
+        )  # fmt: skip

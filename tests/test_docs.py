@@ -27,6 +27,7 @@ QUICK = shlex.split(
 FEW = ["--groups", "1", "--group-tasks", "1"]
 SHORTER = {
     "train": QUICK,
+    "refine": shlex.split("--rounds 1 --groups 1 --group-tasks 3 --points 1 --epochs 1 --evaluated 1"),
     "score": ["--groups", "2", "--group-tasks", "1"],
     "harm": ["--count", "2"],
     "evaluate": shlex.split(

@@ -2,9 +2,9 @@
 
 The warm start imitates the learning rate that is best for a task as a whole. Here every state has an answer of its
 own: the run is copied as it stands there, and each copy decays linearly to zero from another learning rate. So it
-can be learnt that a run which overfits has to slow down, whatever was best for it before. (The improvement of a base
-policy by rollouts, Bertsekas et al. 1997, in states of the student's own, as in DAgger, Ross et al. 2011,
-arXiv:1011.0686.)
+can be learnt that a run which overfits has to slow down, whatever was best for it before. This is how rollouts
+improve a base policy (Bertsekas, Tsitsiklis and Wu 1997, Rollout Algorithms for Combinatorial Optimization), in
+states of the student's own (DAgger, Ross et al. 2011, arXiv:1011.0686).
 """
 
 from __future__ import annotations
@@ -76,15 +76,18 @@ class BranchUnit:
         runs, tries = setting.population(tasks), setting.population([task for task in tasks for _ in OFFSETS])
         runs.reset(seeds)
         tries.reset(np.repeat(seeds, len(OFFSETS)).tolist())
+        # A kind of network of which there are few is stacked only with its copies, and its state another one.
+        alike = np.array(runs.paths) == np.array(tries.paths)[:: len(OFFSETS)]
         episodes, std = Episodes(runs, tasks, setting.interface), np.exp(weights["log_std"])
         chosen, number = choose(runs.spec, self.points, rng), 0
         seen, _ = episodes.begin()
-        observations, regret = [], []
+        nothing = np.zeros((0, len(OFFSETS)))  # a task may end in its opening
+        observations, regret = [seen[:0]], [nothing]
         while episodes.alive.any():
             number += 1
             mean = mean_action(weights, seen)
             if number in chosen:
-                alive = np.flatnonzero(episodes.alive)
+                alive = np.flatnonzero(episodes.alive & alike)
                 decision = episodes.decide(mean)
                 scale = rest_of_run(runs.spec, number, seen[:, _LOG_SCALE], setting.interface.action)
                 losses = try_out(runs, tries, alive, scale, decision.bucket_weights)
@@ -92,13 +95,11 @@ class BranchUnit:
                 regret.append(np.minimum(losses - losses.min(axis=1, keepdims=True), WORST))
             actions = np.clip(mean + std * rng.standard_normal(mean.shape), -1.0, 1.0)
             seen, _, _, _ = episodes.step(actions)
-        if not regret:
-            return Branches(np.zeros((0, seen.shape[1]), np.float32), np.zeros((0, len(OFFSETS)), np.float32))
         return Branches(np.concatenate(observations).astype(np.float32), np.concatenate(regret).astype(np.float32))
 
 
 def choose(spec: RunSpec, points: int, rng: np.random.Generator) -> set[int]:
-    """Numbers of `points` decisions of runs that decide at the same steps, counted from 1: an early one, and others."""
+    """Numbers, from 1, of `points` decisions of runs that decide at the same steps: an early one, and others."""
     due = spec.decision_steps[0] < LATEST * spec.num_steps[0]
     numbers = np.flatnonzero(due) + 1
     early, later = numbers[numbers <= EARLY], numbers[numbers > EARLY]

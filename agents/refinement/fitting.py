@@ -12,15 +12,22 @@ from torch.nn.functional import mse_loss
 from rlsched.agents.network import Actor
 from rlsched.agents.normalizer import Normalizer
 from rlsched.agents.refinement.branching import OFFSETS, Branches
+from rlsched.observation import RUN_FEATURES
 from rlsched.policy import Policy
 
 MINIBATCH = 512
+KEPT = 0.12
+"""Share of a run that is early."""
+_PROGRESS = [feature.name for feature in RUN_FEATURES].index("progress")
 BUCKETS = 0.3
 """Weight of the squared distance of bucket actions from those before, which nothing was tried for."""
 
 
 def fit(start: Policy, branches: Branches, *, epochs: int, learning_rate: float, most: float, seed: int) -> Policy:
-    """`start` with its network trained on `branches`: moves to where little is lost, the bucket actions as they were.
+    """`start` with its network trained on `branches`: moves to where little is lost, bucket actions as they were.
+
+    Moves early in a run stay as they were, too. A try there ends well or badly by what a policy would set right
+    later, and a single one that is too bold can ruin a run for good.
 
     Args:
         start: the policy; its normaliser stays.
@@ -33,7 +40,8 @@ def fit(start: Policy, branches: Branches, *, epochs: int, learning_rate: float,
     normalizer, actor = _network(start)
     seen, regret = torch.as_tensor(branches.observations), torch.as_tensor(branches.regret).clamp(max=most)
     with torch.no_grad():
-        before = actor.act(*normalizer(seen))[:, 1:]
+        before = actor.act(*normalizer(seen))
+    kept = (seen[:, _PROGRESS] < KEPT).float()
     optimizer = torch.optim.Adam(actor.parameters(), lr=learning_rate)
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * -(-len(seen) // MINIBATCH)
@@ -45,9 +53,9 @@ def fit(start: Policy, branches: Branches, *, epochs: int, learning_rate: float,
             decades = start.metadata.action.max_move * moves.clamp(-1.0, 1.0)
             # Where a move is cut off, regret has no slope: without this, it would never come back.
             overshoot = (moves.abs() - 1.0).clamp(min=0.0)
-            error = (interpolate(regret[rows], decades) + overshoot).mean()
+            error = torch.lerp(interpolate(regret[rows], decades), (moves - before[rows, 0]) ** 2, kept[rows])
             optimizer.zero_grad()
-            (error + BUCKETS * mse_loss(actions[:, 1:], before[rows])).backward()
+            ((error + overshoot).mean() + BUCKETS * mse_loss(actions[:, 1:], before[rows, 1:])).backward()
             optimizer.step()
             schedule.step()
     trained = {name: values.detach().numpy().copy() for name, values in actor.state_dict().items()}
@@ -55,7 +63,7 @@ def fit(start: Policy, branches: Branches, *, epochs: int, learning_rate: float,
 
 
 def interpolate(values: Tensor, decades: Tensor) -> Tensor:
-    """(n,) of `values` (n, O) at `OFFSETS` where they would be at `decades` (n,): by lines, beyond the ends flat."""
+    """(n,) of `values` (n, O) at `OFFSETS`, what they are at `decades` (n,): by lines, beyond the ends flat."""
     grid = torch.tensor(OFFSETS)
     decades = decades.clamp(grid[0], grid[-1])
     below = (torch.bucketize(decades.detach(), grid, right=True) - 1).clamp(0, len(OFFSETS) - 2)

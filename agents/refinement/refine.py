@@ -26,7 +26,7 @@ from rlsched.envs.tasks import TaskFamily
 from rlsched.policy import Policy
 
 _BRANCHES = 2**29
-"""Beyond any iteration of PPO and below the rounds of the warm start, so that no unit shares a seed with theirs."""
+"""Beyond any iteration of PPO, below the rounds of the warm start: no unit shares a seed with theirs."""
 
 Report = Callable[[str, int, int], None]
 """Called with a stage, and how many of how many jobs of it are done."""
@@ -40,7 +40,7 @@ class Refinement:
         seed: of everything.
         rounds: each of new tasks, after which the policy is fitted to all that was tried so far.
         groups: of tasks in each round.
-        group_tasks: tasks in each, computed together.
+        group_tasks: tasks in each, computed together, at least 3.
         points: decisions of each run at which other learning rates are tried.
         exploration: standard deviation of the student's actions, in [0, 1].
         epochs: passes over all states in a fit.
@@ -50,20 +50,21 @@ class Refinement:
     """
 
     seed: int = 0
-    rounds: int = 4
-    groups: int = 64
+    rounds: int = 8
+    groups: int = 40
     group_tasks: int = 16
     points: int = 3
     exploration: float = 0.15
     epochs: int = 12
     learning_rate: float = 3e-4
-    most: float = 1.0
-    evaluated: int = 32
+    most: float = 4.0
+    evaluated: int = 48
 
     def __post_init__(self) -> None:
         _check.integer("seed", self.seed, 0, 2**32 - 1)
-        for name in ("rounds", "groups", "group_tasks", "points", "epochs", "evaluated"):
+        for name in ("rounds", "groups", "points", "epochs", "evaluated"):
             _check.integer(name, getattr(self, name), 1)
+        _check.integer("group_tasks", self.group_tasks, 3)
         _check.real("exploration", self.exploration, 0.0, 1.0)
         _check.real("learning_rate", self.learning_rate, 0.0, 1.0)
         _check.real("most", self.most, 1e-3, 100.0)
@@ -80,6 +81,7 @@ def refine(
     out: Path,
     *,
     tasks: TaskFamily,
+    unstackable: str = "refuse",
     backend: Callable[[Setting], Backend] = InProcess,
     resume: bool = False,
     report: Report = lambda stage, done, total: None,
@@ -93,6 +95,7 @@ def refine(
         config: what to do.
         out: folder of the run.
         tasks: the distribution of tasks.
+        unstackable: what to do about tasks that cannot be computed side by side: "refuse" or "eager".
         backend: makes what does the jobs; the policy is the same by any.
         resume: go on in `out` after the last round that is whole; the result is the same as without the stop.
         report: called at the beginning of a stage, and after every job of it.
@@ -106,7 +109,7 @@ def refine(
     torch.set_num_threads(1)
     best, scores, parts = start, list[Array](), list[Branches]()
     units = [EvaluationUnit(seed, 4) for seed in evaluation_seeds(config.seed, config.evaluated)]
-    with backend(Setting(tasks, start.interface)) as workers:
+    with backend(Setting(tasks, start.interface, unstackable)) as workers:
 
         def run(stage: str, jobs: Sequence[Job], policy: Policy) -> list[Any]:
             done = 0
