@@ -80,7 +80,8 @@ def test_a_unit_is_reproducible_and_its_regret_is_of_the_best():
 def test_tasks_that_cannot_be_stacked_are_tried_one_by_one():
     family = UserFamily(plain, misjudged=1.0)
     setting = Setting(family, PolicyInterface(), "eager")
-    student = {**random_policy(0).tensors, "log_std": np.full(1 + family.num_buckets, -2.0)}
+    still = {name: np.zeros_like(random_policy(0).tensors[name]) for name in ("lr_head.weight", "lr_head.bias")}
+    student = {**random_policy(0).tensors, **still, "log_std": np.full(1 + family.num_buckets, -2.0)}
     found = BranchUnit(4, 3, 2).run(setting, student)
     assert len(found.regret) == 6
     assert np.ptp(found.regret, axis=1).min() > 0
