@@ -126,6 +126,10 @@ def test_a_refinement_that_was_stopped_ends_as_if_it_never_was(tmp_path):
     other = dataclasses.replace(SMALL, points=1)
     with pytest.raises(ArgumentError, match="other settings of points"):
         refine(random_policy(0), other, tmp_path / "run", tasks=TINY, resume=True)
+    with pytest.raises(ArgumentError, match="other settings of start"):
+        refine(random_policy(1), SMALL, tmp_path / "run", tasks=TINY, resume=True)
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        refine(random_policy(0), SMALL, tmp_path / "none", tasks=TINY, resume=True)
     asked = []
     resumed = refine(
         random_policy(0), SMALL, tmp_path / "run", tasks=TINY, resume=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -102,7 +103,8 @@ def refine(
 
     Raises:
         FileExistsError: `out` holds a refinement and `resume` is False.
-        ValueError: the one in `out` has other settings, or another start.
+        FileNotFoundError: `out` holds none and `resume` is True.
+        ValueError: the one in `out` has other settings, or another start, or is damaged.
     """
     out = Path(out)
     settings = _claim(out, start, config, tasks, resume)
@@ -147,13 +149,21 @@ def refine(
 
 def _claim(out: Path, start: Policy, config: Refinement, tasks: TaskFamily, resume: bool) -> dict[str, Any]:
     """The settings of the run in `out`, which it must not hold otherwise."""
+    weights = b"".join(start.tensors[name].tobytes() for name in sorted(start.tensors))
     settings: dict[str, Any] = {**dataclasses.asdict(config), "distribution": repr(tasks)}
-    settings["start"] = dict(start.metadata.training)
+    settings["start"] = {"sha256": hashlib.sha256(weights).hexdigest(), "training": dict(start.metadata.training)}
     stored = out / "config.json"
+    if resume and not stored.exists():
+        raise FileNotFoundError(f"{out} holds nothing to resume: start without --resume.")
     if stored.exists():
         if not resume:
             raise FileExistsError(f"{out} holds a run: pass --resume to continue it, or another --out.")
-        before = json.loads(stored.read_text())
+        try:
+            before = dict(json.loads(stored.read_text()))
+        except (ValueError, TypeError) as error:
+            raise _check.ArgumentError(
+                f"{stored} is damaged ({error}): start afresh in another folder."
+            ) from error
         changed = sorted(name for name in settings if before.get(name) != json.loads(json.dumps(settings[name])))
         if changed:
             raise _check.ArgumentError(
