@@ -17,20 +17,32 @@ from tests.families import TINY
 from tests.trainings import SMALL
 
 
+def seconds(out: Path) -> float:
+    """The processor time of a training that nothing stops."""
+    child = os.fork()
+    if not child:
+        train(SMALL, out, tasks=TINY)
+        os._exit(0)
+    _, _, usage = os.wait4(child, 0)
+    return usage.ru_utime + usage.ru_stime
+
+
 def main(out: Path, kills: int) -> int:
     """Prints how many attempts were killed, and how many attempts had something to resume."""
     # Both import much at their first use.
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     TINY.build(TINY.sample(np.random.default_rng(0)))
+    whole = seconds(out.with_name("timed"))
     rng, killed, resumed = random.Random(0), 0, 0
     while True:
         resume = (out / "checkpoint.pt").exists()
         child = os.fork()
         if not child:
             if killed < kills:
-                # Processor time, so that a busy machine makes no difference. The signal ends the process there and
-                # then, as SIGKILL does.
-                signal.setitimer(signal.ITIMER_PROF, rng.uniform(0.05, 0.35))
+                # Processor time, so that a busy machine makes no difference, in shares of a whole training, so that
+                # a slow one makes none: the first checkpoint comes after a sixth of it. The signal ends the
+                # process there and then, as SIGKILL does.
+                signal.setitimer(signal.ITIMER_PROF, whole * rng.uniform(0.03, 0.4))
             train(SMALL, out, tasks=TINY, resume=resume)
             os._exit(0)
         rng.random()  # as the child did
