@@ -60,21 +60,25 @@ class RunFolder:
             return folder
         if not folder.checkpoint.exists() or not stored.exists():
             raise FileNotFoundError(f"{out} holds no checkpoint to resume from: start without --resume.")
-        try:
-            before = dict(json.loads(stored.read_text()))
-        except (ValueError, TypeError) as error:
-            raise _check.ArgumentError(
-                f"{stored} is damaged ({error}): start afresh in another folder."
-            ) from error
+        before = stored_settings(stored)
         for file in (folder.checkpoint, folder.policy, stored):
             for unfinished in out.glob(f".{file.name}.*"):  # by `write_atomically`, when the run was killed
                 unfinished.unlink()
-        before.pop("made_with", None)
-        _check_same(out, _flat(before), _flat(settings))
+        check_same(out, before, settings)
         return folder
 
 
-def _check_same(out: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+def stored_settings(stored: Path) -> dict[str, Any]:
+    """What a `config.json` holds; ArgumentError if it is damaged."""
+    try:
+        return dict(json.loads(stored.read_text()))
+    except (ValueError, TypeError) as error:
+        raise _check.ArgumentError(f"{stored} is damaged ({error}): start afresh in another folder.") from error
+
+
+def check_same(out: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """ArgumentError, naming what differs, unless the run in `out` was `stored` with the settings `wanted`."""
+    before, settings = (_flat({k: v for k, v in each.items() if k != "made_with"}) for each in (stored, wanted))
     names = before.keys() | settings.keys()
     changed = sorted(name for name in names if before.get(name) != settings.get(name))
     if changed:

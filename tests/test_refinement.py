@@ -128,6 +128,10 @@ def test_a_refinement_that_was_stopped_ends_as_if_it_never_was(tmp_path):
         refine(random_policy(0), other, tmp_path / "run", tasks=TINY, resume=True)
     with pytest.raises(ArgumentError, match="other settings of start"):
         refine(random_policy(1), SMALL, tmp_path / "run", tasks=TINY, resume=True)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    with pytest.raises(ArgumentError, match="is damaged"):
+        refine(random_policy(0), SMALL, tmp_path / "damaged", tasks=TINY, resume=True)
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         refine(random_policy(0), SMALL, tmp_path / "none", tasks=TINY, resume=True)
     asked = []

@@ -21,7 +21,7 @@ from rlsched.agents.evaluation import EvaluationUnit, evaluation_seeds, join_out
 from rlsched.agents.refinement.branching import Branches, BranchUnit
 from rlsched.agents.refinement.fitting import fit
 from rlsched.agents.rollouts import Backend, InProcess, Job, Setting, unit_seed
-from rlsched.agents.run_folder import made_with
+from rlsched.agents.run_folder import check_same, made_with, stored_settings
 from rlsched.contract import Array
 from rlsched.envs.tasks import TaskFamily
 from rlsched.policy import Policy
@@ -158,18 +158,7 @@ def _claim(out: Path, start: Policy, config: Refinement, tasks: TaskFamily, resu
     if stored.exists():
         if not resume:
             raise FileExistsError(f"{out} holds a run: pass --resume to continue it, or another --out.")
-        try:
-            before = dict(json.loads(stored.read_text()))
-        except (ValueError, TypeError) as error:
-            raise _check.ArgumentError(
-                f"{stored} is damaged ({error}): start afresh in another folder."
-            ) from error
-        changed = sorted(name for name in settings if before.get(name) != json.loads(json.dumps(settings[name])))
-        if changed:
-            raise _check.ArgumentError(
-                f"{out} holds a run with other settings of {', '.join(changed)}: resume it with those, or give "
-                "another --out."
-            )
+        check_same(out, stored_settings(stored), json.loads(json.dumps(settings)))
     settings["made_with"] = made_with()
     write_atomically(stored, json.dumps(settings, indent=2).encode())
     return settings
