@@ -39,7 +39,7 @@ def main(out: Path, kills: int) -> int:
         child = os.fork()
         if not child:
             if killed < kills:
-                # Processor time, so that a busy machine makes no difference, in shares of a whole training, so that
+                # Processor time, so that a busy machine makes no difference; shares of a whole training, so that
                 # a slow one makes none: the first checkpoint comes after a sixth of it. The signal ends the
                 # process there and then, as SIGKILL does.
                 signal.setitimer(signal.ITIMER_PROF, whole * rng.uniform(0.03, 0.4))
