@@ -26,8 +26,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules rlsched
 
+# With BENCH='--rounds 1' everything is timed once: faster, and noisier.
 bench: install
-	$(BIN)/rlsched bench --json runs/bench.json
+	$(BIN)/rlsched bench $(BENCH) --json runs/bench.json
 	$(BIN)/python -m rlsched.benchmarks.first_step
 
 clean:

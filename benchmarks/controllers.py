@@ -106,21 +106,21 @@ def spec() -> RunSpec:
     return RunSpec.stack(one)
 
 
-def rows() -> list[Row]:
-    """The table."""
+def rows(rounds: int = ROUNDS) -> list[Row]:
+    """The table, everything timed `rounds` times."""
     runs = spec()
     seen = windows(runs)
     result = []
     for controller in controllers():
-        took = microseconds(controller, runs, seen)
+        took = microseconds(controller, runs, seen, rounds)
         name = f"one decision for {RUNS} runs: {type(controller).__name__}"
         result.append(Row(name, took, "us", LIMIT, LIMIT / took))
     return result
 
 
-def microseconds(controller: Controller, runs: RunSpec, seen: list[Window]) -> float:
+def microseconds(controller: Controller, runs: RunSpec, seen: list[Window], rounds: int = ROUNDS) -> float:
     """Least time of a decision in the middle of a run: other work on the machine only adds to it."""
     state, middle = controller.init(runs), DECISIONS // 2
     for window in seen[:middle]:
         state, _ = controller.decide(state, window)
-    return 1e6 * min(seconds(lambda: controller.decide(state, seen[middle])) for _ in range(ROUNDS))
+    return 1e6 * min(seconds(lambda: controller.decide(state, seen[middle])) for _ in range(rounds))

@@ -62,8 +62,8 @@ def vector_round(env: PopulationVecEnv) -> None:
         env.step(np.zeros((env.num_envs, 5), np.float32))
 
 
-def rows() -> list[Row]:
-    """The table."""
+def rows(rounds: int = ROUNDS) -> list[Row]:
+    """The table, everything timed `rounds` times."""
     result = []
     small = Fixed(features=16, units=16, layers=1, batch=8, decisions=50, steps=100)
     for name, tasks in (("64-32-32-10 MLP, batch 32, 250 steps in 20 decisions", Fixed()),
@@ -71,7 +71,7 @@ def rows() -> list[Row]:
         for runs in (64, 256):
             env = PopulationVecEnv(tasks, PolicyInterface(), runs, runs)
             before, after = in_turns(
-                functools.partial(episode, tasks), functools.partial(vector_round, env), ROUNDS
+                functools.partial(episode, tasks), functools.partial(vector_round, env), rounds
             )
             ours, theirs = runs * (tasks.decisions - 1) / after, tasks.decisions / before
             result.append(Row(f"environment steps: {name}, {runs} runs", ours, "1/s", theirs, ours / theirs))

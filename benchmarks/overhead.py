@@ -19,7 +19,7 @@ from rlsched.contract import Controller
 from rlsched.envs.tasks import Digits
 from rlsched.policy import Policy, PolicyInterface
 
-STEPS, ROUNDS = 200, 9
+STEPS, ROUNDS = 200, 7
 LONG = 2000
 
 
@@ -50,21 +50,21 @@ def loop(width: int, controller: Controller | None) -> Callable[[], None]:
     return run
 
 
-def rows() -> list[Row]:
-    """The table."""
+def rows(rounds: int = ROUNDS) -> list[Row]:
+    """The table, everything timed `rounds` times."""
     policy = _policy()
     result = []
     for width in (64, 1024):
         for name, controller in (("Linear", Linear()), ("policy", PolicyController(policy))):
-            before, after = in_turns(loop(width, None), loop(width, controller), ROUNDS)
+            before, after = in_turns(loop(width, None), loop(width, controller), rounds)
             what = (
                 f"training step with torch's schedule (baseline) and RLScheduler, {width}-{width}-10 MLP, {name}"
             )
             result.append(Row(what, after / STEPS * 1e6, "us", before / STEPS * 1e6, before / after))
-    return [*result, *_limits(policy)]
+    return [*result, *_limits(policy, rounds)]
 
 
-def _limits(policy: Policy) -> list[Row]:
+def _limits(policy: Policy, rounds: int) -> list[Row]:
     """What a policy adds to each step of a run of `LONG` steps on a model of a million parameters."""
     inside = np.zeros(LONG)
     parameters = [nn.Parameter(torch.zeros(1000, 1000))]
@@ -84,7 +84,7 @@ def _limits(policy: Policy) -> list[Row]:
 
         return run
 
-    before, after = in_turns(steps(False), steps(True), 5)
+    before, after = in_turns(steps(False), steps(True), rounds)
     added, usual = (after - before) / LONG * 1e6, float(np.median(inside)) * 1e6
     return [
         Row("scheduler.step at a step that is no decision, against 20 us", usual, "us", 20.0, 20.0 / usual),

@@ -73,14 +73,21 @@ def stacked(tasks: list[Task], device: str = "cpu", chunk: int = CHUNK) -> Calla
 
 
 def row_of(
-    name: str, tasks: list[Task], optimizer: str, work: float, plain: nn.Module | None = None, device: str = "cpu"
+    name: str,
+    tasks: list[Task],
+    optimizer: str,
+    work: float,
+    *,
+    rounds: int = ROUNDS,
+    plain: nn.Module | None = None,
+    device: str = "cpu",
 ) -> list[Row]:
     """Two rows: the time of a model-step, and the share of the machine's matrix-multiply rate it reaches.
 
     `work` is the number of floating-point operations of its matrix products.
     """
     eager = loop(tasks[0], optimizer, WINDOW, plain)
-    before, after = in_turns(eager, stacked(tasks, device), ROUNDS)
+    before, after = in_turns(eager, stacked(tasks, device), rounds)
     before, after = before / WINDOW * 1e6, after / WINDOW / len(tasks) * 1e6
     name = f"{name}, {optimizer}, {len(tasks)} runs"
     rows = [Row(f"model-step: {name}", after, "us", before, before / after)]
@@ -90,16 +97,16 @@ def row_of(
     return rows
 
 
-def perceptron_rows(runs: int, device: str = "cpu") -> list[Row]:
+def perceptron_rows(runs: int, rounds: int = ROUNDS, device: str = "cpu") -> list[Row]:
     """64-32-32-10 at `runs` runs."""
-    return _perceptron_rows((64, 32, 32, 10), 32, "sgd", runs, device)
+    return _perceptron_rows((64, 32, 32, 10), 32, "sgd", runs, rounds, device)
 
 
-def rows() -> list[Row]:
-    """The table."""
+def rows(rounds: int = ROUNDS) -> list[Row]:
+    """The table, everything timed `rounds` times."""
     result = []
     for runs in (16, 64, 256):
-        result += perceptron_rows(runs)
+        result += perceptron_rows(runs, rounds)
     for sizes, batch, optimizer in (
         ((64, 32, 32, 10), 32, "adam"),
         ((16, 32, 10), 32, "sgd"),
@@ -107,42 +114,45 @@ def rows() -> list[Row]:
         ((784, 256, 10), 32, "sgd"),
         ((784, 256, 10), 128, "adam"),
     ):
-        result += _perceptron_rows(sizes, batch, optimizer, 64 if sizes[0] < 784 else 16)
+        result += _perceptron_rows(sizes, batch, optimizer, 64 if sizes[0] < 784 else 16, rounds)
     cnn = [of_family(DigitsCNN(), {"batch_size": 32, "channels": 8}, row) for row in range(64)]
-    result += row_of("CNN on digits, 8 channels, batch 32", cnn, "sgd", _work(cnn[0]))
+    result += row_of("CNN on digits, 8 channels, batch 32", cnn, "sgd", _work(cnn[0]), rounds=rounds)
     cnn = [of_family(Signals(), {"batch_size": 32, "model": "cnn"}, row) for row in range(64)]
-    result += row_of("1-D CNN on signals, batch 32", cnn, "sgd", _work(cnn[0]))
+    result += row_of("1-D CNN on signals, batch 32", cnn, "sgd", _work(cnn[0]), rounds=rounds)
     for model, width, batch in (("gru", 32, 16), ("transformer", 16, 8), ("transformer", 32, 16)):
         changes = {"model": model, "width": width, "batch_size": batch, "layers": 1}
         tasks = [of_family(Characters(), changes, row) for row in range(64)]
         plain = PlainGRU(96, width) if model == "gru" else None
-        result += row_of(f"{model}, width {width}, batch {batch} x 32", tasks, "sgd", _work(tasks[0]), plain)
-    return result + chunk_rows()
+        name = f"{model}, width {width}, batch {batch} x 32"
+        result += row_of(name, tasks, "sgd", _work(tasks[0]), rounds=rounds, plain=plain)
+    return result + chunk_rows(rounds)
 
 
-def chunk_rows() -> list[Row]:
+def chunk_rows(rounds: int = ROUNDS) -> list[Row]:
     """How many rows to compute together: the measurement behind `rlsched.envs.population.plan.CHUNK`."""
     tasks = [perceptron((64, 32, 32, 10), 32, "sgd", row % 8) for row in range(256)]
     chosen, result = stacked(tasks), []
     for chunk in (16, 32, 64, 128, 256):
-        ours, theirs = in_turns(stacked(tasks, chunk=chunk), chosen, ROUNDS)
+        ours, theirs = in_turns(stacked(tasks, chunk=chunk), chosen, rounds)
         ours, theirs = (value / WINDOW / len(tasks) * 1e6 for value in (ours, theirs))
         result.append(Row(f"model-step by chunks of {chunk} rows", ours, "us", theirs, theirs / ours))
     return result
 
 
-def device_rows(device: str = "cuda") -> list[Row]:
+def device_rows(rounds: int = ROUNDS, device: str = "cuda") -> list[Row]:
     """The first network on an accelerator, against the eager loop on the CPU."""
-    return [row for runs in (256, 1024, 4096) for row in perceptron_rows(runs, device)]
+    return [row for runs in (256, 1024, 4096) for row in perceptron_rows(runs, rounds, device)]
 
 
 def _perceptron_rows(
-    sizes: tuple[int, ...], batch: int, optimizer: str, runs: int, device: str = "cpu"
+    sizes: tuple[int, ...], batch: int, optimizer: str, runs: int, rounds: int, device: str = "cpu"
 ) -> list[Row]:
     # Eight data sets are enough to be more than the caches hold.
     tasks = [perceptron(sizes, batch, optimizer, row % 8) for row in range(runs)]
     work = 6.0 * batch * sum(a * b for a, b in itertools.pairwise(sizes))
-    return row_of(f"{'-'.join(map(str, sizes))} MLP, batch {batch}", tasks, optimizer, work, device=device)
+    return row_of(
+        f"{'-'.join(map(str, sizes))} MLP, batch {batch}", tasks, optimizer, work, rounds=rounds, device=device
+    )
 
 
 def _work(task: Task) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import multiprocessing
 import time
 import unittest.mock
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import torch
 
 from rlsched.agents.ppo import RolloutPlan, SchedulePPO
 from rlsched.agents.rollouts import (
@@ -31,11 +33,12 @@ from rlsched.agents.rollouts.ray_connection import ray
 from rlsched.agents.rollouts.ray_pool import Pool
 from rlsched.agents.rollouts.ray_worker import Worker, pack
 from rlsched.benchmarks.rollout_simulation import Costs, Simulation
-from rlsched.benchmarks.rows import Row, in_turns, seconds
+from rlsched.benchmarks.rows import Row, all_in_turns, seconds
 from rlsched.contract import Array
 from rlsched.envs.tasks import quick
 from rlsched.policy import PolicyInterface
 
+ROUNDS = 2
 SMALL, LARGE, DECISIONS, EPOCHS = 8, 32, 100, 6
 """Slots of a small and a large unit, decisions of each, epochs of an update."""
 
@@ -67,25 +70,23 @@ class Blank:
         return np.zeros(self.size, dtype=np.uint8)
 
 
-def rows() -> list[Row]:
-    """The table; takes minutes. The rows that name a number of workers, but for the first one, are simulated.
+def rows(rounds: int = ROUNDS) -> list[Row]:
+    """The table, one worker and two timed `rounds` times; takes minutes.
 
-    They give the share of the time that workers spend on units: with UNITS per worker and iteration where units
-    are collected only, with one where the driver learns from them in between, or meanwhile ("overlapping").
+    The rows that name a number of workers, but for the first one, are simulated. They give the share of the time
+    that workers spend on units: with UNITS per worker and iteration where units are collected only, with one where
+    the driver learns from them in between, or meanwhile ("overlapping").
     """
     weights = acting()
     with RayBackend(SETTING, 2, address="local") as two:
-        with_one, with_two = _one_and_two(two, weights)
+        table = _one_and_two(two, weights, rounds)
         results = {slots: unit(slots, 0).run(SETTING, weights) for slots in (SMALL, LARGE)}
         sizes = {slots: len(pack(result)) for slots, result in results.items()}
         costs = {slots: driver_costs(two, size) for slots, size in sizes.items()}
         look, look_each = looking_costs()
     update = update_costs(results[SMALL])
     durations = {SMALL: unit_times(SMALL, 8, weights), LARGE: unit_times(LARGE, 4, weights)}
-    table = [
-        Row(f"units of {SMALL} slots: 2 Ray workers against 1", with_two, "1/s", with_one, with_two / with_one),
-        *_sizes(weights, results),
-    ]
+    table += _sizes(weights, results)
     for slots in (SMALL, LARGE):
         give, take = costs[slots]
         mean = float(durations[slots].mean())
@@ -202,15 +203,36 @@ def _agent(backend: Backend, shape: tuple[int, ...] = (DECISIONS, SMALL)) -> Sch
     )
 
 
-def _one_and_two(two: RayBackend, weights: Weights) -> tuple[float, float]:
-    """Units per second by one worker and by two, in turns."""
-    jobs = [unit(SMALL, number) for number in range(4)]
-    with RayBackend(SETTING, 1, num_cpus=0.0) as one:
-        slow, fast = in_turns(lambda: one.run(jobs, weights), lambda: two.run(jobs, weights), rounds=2)
-    assert [r.rewards.sum() for r in two.run(jobs[:2], weights)] == [
-        r.rewards.sum() for r in InProcess(SETTING).run(jobs[:2], weights)
+def _one_and_two(two: RayBackend, weights: Weights, rounds: int) -> list[Row]:
+    """Units per second by two workers and by one, with Ray, and by processes with nothing to do but the same.
+
+    The latter is what the machine gives: cores share caches and memory, and often a clock. All units are the same
+    one, so that no worker waits for a longer one at the end.
+    """
+    jobs = [unit(SMALL, 0)] * 4
+    context = multiprocessing.get_context("spawn")
+    with (
+        RayBackend(SETTING, 1, num_cpus=0.0) as one,
+        context.Pool(1, torch.set_num_threads, (1,)) as plain_one,
+        context.Pool(2, torch.set_num_threads, (1,)) as plain_two,
+    ):
+        work = functools.partial(_run_plain, weights)
+        works = [lambda by=by: by.run(jobs, weights) for by in (one, two)]
+        works += [lambda by=by: by.map(work, jobs, 1) for by in (plain_one, plain_two)]
+        one_ray, two_ray, one_plain, two_plain = all_in_turns(works, rounds)
+    assert [r.rewards.sum() for r in two.run(jobs[:1], weights)] == [
+        r.rewards.sum() for r in InProcess(SETTING).run(jobs[:1], weights)
     ]
-    return len(jobs) / slow, len(jobs) / fast
+    names = f"units of {SMALL} slots: 2 Ray workers against 1", "the same by plain processes, without Ray"
+    pairs = (one_ray, two_ray), (one_plain, two_plain)
+    return [
+        Row(name, len(jobs) / after, "1/s", len(jobs) / before, before / after)
+        for name, (before, after) in zip(names, pairs, strict=True)
+    ]
+
+
+def _run_plain(weights: Weights, job: RolloutUnit) -> float:
+    return float(job.run(SETTING, weights).rewards.sum())
 
 
 def _sizes(weights: Weights, results: dict[int, Rollout]) -> list[Row]:

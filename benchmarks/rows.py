@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,9 +38,17 @@ def seconds(work: Callable[[], object]) -> float:
 
 def in_turns(baseline: Callable[[], object], ours: Callable[[], object], rounds: int) -> tuple[float, float]:
     """Median seconds of both after a warm-up, called in turns, so that a busy moment hits both."""
-    baseline(), ours()
-    times = np.array([[seconds(baseline), seconds(ours)] for _ in range(rounds)])
-    return float(np.median(times[:, 0])), float(np.median(times[:, 1]))
+    before, after = all_in_turns([baseline, ours], rounds)
+    return before, after
+
+
+def all_in_turns(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """The same of any number of them."""
+    for work in works:
+        work()
+    return [
+        float(value) for value in np.median([[seconds(work) for work in works] for _ in range(rounds)], axis=0)
+    ]
 
 
 def matmul_rate() -> float:

@@ -21,24 +21,28 @@ TABLES = ("population", "environment", "memory", "overhead", "controllers", "rol
 
 
 def main(
-    only: tuple[str, ...] = TABLES, json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
+    only: tuple[str, ...] = TABLES,
+    rounds: int | None = None,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Measure how fast and how small things are, as ratios taken in one run; one thread.
 
     Args:
         only: tables to measure, of population, environment, memory, overhead, controllers and rollouts (with Ray).
+        rounds: how often each thing is timed; without it as often as its table needs on a machine that others use.
         json_file: also write the rows there: a list of name, value, unit, baseline, ratio.
     """
     for name in only:
         _check.choice("only", name, TABLES)
+    timed = {} if rounds is None else {"rounds": _check.integer("rounds", rounds, 1)}
     torch.set_num_threads(1)
     console, rows = Console(width=120), []
     for name in only:
         with console.status(f"measuring {name} ..."):
             module = importlib.import_module(f"rlsched.benchmarks.{name}")
-            measured: list[Row] = module.rows()
+            measured: list[Row] = module.rows(**timed)
             if name == "population" and torch.cuda.is_available():
-                measured += module.device_rows()
+                measured += module.device_rows(**timed)
         console.print(_table(name, measured))
         rows += measured
     if json_file is not None:

@@ -10,12 +10,22 @@ from rlsched.experiments.cli import main as cli
 
 def test_rows_are_shown_and_written(tmp_path, monkeypatch, capsys):
     row = Row("peak memory", 1200.0, "MB", 2000.0, 0.6)
-    monkeypatch.setattr(memory, "rows", lambda: [row, row])
+    asked: list[int | None] = []
+
+    def rows(rounds=None):
+        asked.append(rounds)
+        return [row, row]
+
+    monkeypatch.setattr(memory, "rows", rows)
     path = tmp_path / "bench" / "rows.json"
     assert cli(["bench", "--only", "memory", "--json", str(path)]) == 0
     assert "peak memory" in capsys.readouterr().out
     expected = {"name": "peak memory", "value": 1200.0, "unit": "MB", "baseline": 2000.0, "ratio": 0.6}
     assert json.loads(path.read_text()) == [expected, expected]
+    assert cli(["bench", "--only", "memory", "--rounds", "3"]) == 0
+    assert asked == [None, 3]
+    assert cli(["bench", "--rounds", "0"]) == 1
+    assert "rounds must be an integer >= 1, got 0" in capsys.readouterr().err
 
 
 def test_an_unknown_table_is_refused(capsys):

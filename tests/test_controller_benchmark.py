@@ -48,10 +48,9 @@ def test_a_class_whose_arguments_are_not_known_is_named():
         benchmark.usual(Odd)
 
 
-def test_its_rows_join_those_of_bench(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+def test_its_rows_join_those_of_bench(tmp_path):
     path = tmp_path / "rows.json"
-    assert cli(["bench", "--only", "controllers", "--json", str(path)]) == 0
+    assert cli(["bench", "--only", "controllers", "--rounds", "1", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())
     assert len(rows) == len(benchmark.controllers())
     assert {row["baseline"] for row in rows} == {1000.0}

@@ -20,8 +20,8 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs
 # A short training stands in for the documents' long ones.
 QUICK = shlex.split(
     "--iterations 1 --minibatch 50 --warm-start.groups 1 --warm-start.group-tasks 2 --warm-start.rounds 1 "
-    "--warm-start.copies 1 --rollouts.units 1 --rollouts.slots 2 --rollouts.repeats 1 --evaluation.groups 1 "
-    "--evaluation.group-tasks 1 --no-pictures"
+    "--warm-start.copies 1 --warm-start.no-buckets --rollouts.units 1 --rollouts.slots 2 --rollouts.repeats 1 "
+    "--evaluation.groups 1 --evaluation.group-tasks 1 --no-pictures"
 )
 
 FEW = ["--groups", "1", "--group-tasks", "1"]
@@ -97,7 +97,10 @@ def test_the_rlsched_commands_in_the_documents_run(folder, capsys, monkeypatch, 
             if "--methods" in words:
                 short += ["--methods", "greedy"]  # one for all of them, which take minutes
             if "--workers" in words:
-                short += ["--workers", "1"]  # each takes seconds to start
+                # Each takes seconds to start; refinement by Ray has a test of its own.
+                short += ["--workers", "0" if words[1] == "refine" else "1"]
+            if words[1] == "train" and {"--tasks.family", "--tasks.function"} & set(words):
+                short += ["--iterations", "0"]  # their runs are long; PPO is tried on the short ones
             # In this process, which has imported everything and has a Ray.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

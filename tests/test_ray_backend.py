@@ -38,10 +38,10 @@ def expected():
 
 
 @pytest.fixture(scope="module")
-def four(ray_cluster):
-    """Four workers, all of them ready, more than there are cores to run on."""
-    with RayBackend(SETTING, 4) as backend:
-        ready(backend, 4)
+def three(ray_cluster):
+    """Three workers, all of them ready; each takes seconds to start, and the tests below kill many."""
+    with RayBackend(SETTING, 3) as backend:
+        ready(backend, 3)
         yield backend
 
 
@@ -63,75 +63,68 @@ def pids(folder: Path, count: int) -> list[int]:
     return found
 
 
-def test_four_workers_give_the_results_of_one_process(four, expected):
+def test_several_workers_give_the_results_of_one_process(three, expected):
     calls: dict[int, Any] = {}
-    found = four.run(JOBS, WEIGHTS, done=calls.__setitem__)
+    found = three.run(JOBS, WEIGHTS, done=calls.__setitem__)
     assert same(found, expected)
     assert same([calls[number] for number in range(len(JOBS))], expected)
     assert found[0]["loss"].flags.writeable, "as in one process"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_fewer_workers_do_too(workers, ray_cluster, expected):
-    with RayBackend(SETTING, workers) as backend:
-        assert same(backend.run(JOBS, WEIGHTS), expected)
-    assert ray_cluster.is_initialized(), "a Ray that the caller started goes on"
-
-
-def test_weights_are_those_of_the_submission(four, expected):
+def test_weights_are_those_of_the_submission(three, expected):
     weights = {name: value.copy() for name, value in WEIGHTS.items()}
-    pending = four.submit(JOBS, weights)
+    pending = three.submit(JOBS, weights)
     weights["scale"][:] = 100.0
     assert same(pending.results(), expected)
-    other = four.run(JOBS, weights)
+    other = three.run(JOBS, weights)
     assert not same(other, expected)
 
 
-def test_results_may_be_taken_late_and_twice_but_batches_not_mixed(four, expected):
-    pending = four.submit(JOBS, WEIGHTS)
+def test_results_may_be_taken_late_and_twice_but_batches_not_mixed(three, expected):
+    pending = three.submit(JOBS, WEIGHTS)
     with pytest.raises(_check.ArgumentError, match="one batch at a time"):
-        four.submit(JOBS, WEIGHTS)
+        three.submit(JOBS, WEIGHTS)
     time.sleep(0.5)
     assert same(pending.results(), expected)
-    four.run([])
+    three.run([])
     assert same(pending.results(), expected)
 
 
-def test_one_worker_killed_at_work(four, expected, tmp_path):
+def test_one_worker_killed_at_work(three, expected, tmp_path):
     jobs = [Once(tmp_path / "marker", "kill", seed=0), *JOBS[1:]]
-    assert same(four.run(jobs, WEIGHTS), expected)
+    assert same(three.run(jobs, WEIGHTS), expected)
     assert (tmp_path / "marker").exists()
 
 
-def test_several_workers_killed_at_once(four, expected, tmp_path):
-    ready(four, 4)
-    pending = four.submit([Waiting(tmp_path, seed) for seed in range(5)], WEIGHTS)
-    for pid in pids(tmp_path, 4)[:3]:
+def test_several_workers_killed_at_once(three, expected, tmp_path):
+    ready(three, 3)
+    pending = three.submit([Waiting(tmp_path, seed) for seed in range(5)], WEIGHTS)
+    for pid in pids(tmp_path, 3)[:2]:
         os.kill(pid, signal.SIGKILL)
     (tmp_path / "go").touch()
     assert same(pending.results(), expected)
 
 
-def test_idle_workers_killed_between_batches(four, expected, tmp_path):
-    ready(four, 4)
+def test_idle_workers_killed_between_batches(three, expected, tmp_path):
+    ready(three, 3)
     (tmp_path / "go").touch()
-    four.run([Waiting(tmp_path, seed) for seed in range(8)], WEIGHTS)
+    three.run([Waiting(tmp_path, seed) for seed in range(8)], WEIGHTS)
     for pid in pids(tmp_path, 1)[:2]:
         os.kill(pid, signal.SIGKILL)
-    assert same(four.run(JOBS, WEIGHTS), expected)
+    assert same(three.run(JOBS, WEIGHTS), expected)
 
 
-def test_a_job_that_kills_every_worker_ends_with_an_error_and_the_backend_goes_on(four, expected):
+def test_a_job_that_kills_every_worker_ends_with_an_error_and_the_backend_goes_on(three, expected):
     with pytest.raises(
         LostJobError, match=r"Killing\(\) lost its worker 3 times: \(1\) its process \d+ on"
     ) as caught:
-        four.run([Killing(), *JOBS], WEIGHTS)
+        three.run([Killing(), *JOBS], WEIGHTS)
     assert "memory running out" in str(caught.value)
-    assert same(four.run(JOBS, WEIGHTS), expected)
+    assert same(three.run(JOBS, WEIGHTS), expected)
 
 
-def test_an_exception_comes_with_the_workers_traceback_and_its_cause(four, expected):
-    pending = four.submit([*JOBS, Raising()], WEIGHTS)
+def test_an_exception_comes_with_the_workers_traceback_and_its_cause(three, expected):
+    pending = three.submit([*JOBS, Raising()], WEIGHTS)
     with pytest.raises(WorkerError, match=r"Raising\(own=False\) raised an exception") as caught:
         pending.results()
     assert isinstance(caught.value.__cause__, KeyError)
@@ -139,18 +132,18 @@ def test_an_exception_comes_with_the_workers_traceback_and_its_cause(four, expec
     assert "ray_jobs.py" in str(caught.value)
     with pytest.raises(RolloutError, match="were given up after an error: submit them again"):
         pending.results()
-    assert same(four.run(JOBS, WEIGHTS), expected)
+    assert same(three.run(JOBS, WEIGHTS), expected)
 
 
-def test_an_exception_that_cannot_be_unpickled_is_told_by_its_traceback(four):
+def test_an_exception_that_cannot_be_unpickled_is_told_by_its_traceback(three):
     with pytest.raises(WorkerError, match="OwnError: this and that") as caught:
-        four.run([Raising(own=True)])
+        three.run([Raising(own=True)])
     assert not isinstance(caught.value.__cause__, OwnError)
 
 
-def test_an_exception_of_the_moment_is_forgiven(four, expected, tmp_path):
+def test_an_exception_of_the_moment_is_forgiven(three, expected, tmp_path):
     jobs = [*JOBS[:4], Once(tmp_path / "marker", "raise", seed=4)]
-    assert same(four.run(jobs, WEIGHTS), expected)
+    assert same(three.run(jobs, WEIGHTS), expected)
     assert (tmp_path / "marker").exists()
 
 
@@ -171,13 +164,14 @@ def test_no_place_to_run_is_told_with_what_there_is(ray_cluster):
             pending.results()
 
 
-def test_workers_without_a_place_join_when_there_is_one(four, expected):
-    with RayBackend(SETTING, 2, num_cpus=4) as backend:  # room for one beside `four`
-        assert same(backend.run(JOBS, WEIGHTS), expected)
+def test_workers_without_a_place_join_when_there_is_one(three, expected, ray_cluster):
+    with RayBackend(SETTING, 2, num_cpus=5) as backend:  # room for one beside `three`
+        assert same(backend.run(JOBS, WEIGHTS), expected), "one worker gives the results of one process too"
         assert backend.ready == 1
-        with RayBackend(SETTING, 1, num_cpus=4) as other:
+        with RayBackend(SETTING, 1, num_cpus=5) as other:
             backend.close()
             assert same(other.run(JOBS, WEIGHTS), expected)
+    assert ray_cluster.is_initialized(), "a Ray that the caller started goes on"
 
 
 def test_workers_that_cannot_read_their_setting_end_with_their_traceback(ray_cluster):
@@ -193,13 +187,13 @@ def test_what_cannot_be_sent_is_refused(ray_cluster):
         RayBackend(Setting(generator, SETTING.interface), 1)  # type: ignore[arg-type]
 
 
-def test_a_full_store_is_told(four, monkeypatch):
+def test_a_full_store_is_told(three, monkeypatch):
     def full(value):
         raise ray_backend.ray.exceptions.ObjectStoreFullError("no room")
 
     monkeypatch.setattr(ray_backend.ray, "put", full)
     with pytest.raises(ClusterError, match="object store is full: use smaller or fewer rollout units"):
-        four.submit(JOBS, {"big": np.zeros(3)})
+        three.submit(JOBS, {"big": np.zeros(3)})
 
 
 @pytest.mark.parametrize(

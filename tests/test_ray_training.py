@@ -36,7 +36,7 @@ def alone(tmp_path_factory):
     return weights(train(SMALL, tmp_path_factory.mktemp("alone") / "run", tasks=TINY))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 4])  # by two: below, where they are killed as well
 def test_the_policy_is_the_same_by_any_number_of_workers(workers, ray_cluster, alone, tmp_path):
     from rlsched.agents.rollouts.ray_backend import RayBackend
 
