@@ -57,9 +57,9 @@ class RLScheduler(LRScheduler):
             is shorter than that.
         batch_size: examples per optimizer step, at least 1, if you know it; with a sampler it is known.
         validate: called without arguments just before each decision; returns the loss on held-out data, in the
-            units of the training loss, or None to say nothing this time. Optional, and worth having: a policy
-            can see overfitting by nothing else. A few hundred examples are enough; `report_validation` does the
-            same at moments of your choice.
+            units of the training loss, or None to say nothing this time. Optional: a policy can see overfitting by
+            nothing else, and does not always make good use of it (docs/in_your_run.md). A few hundred examples are
+            enough; `report_validation` does the same at moments of your choice.
         guard: wrap the controller in a `Guard`, unless it is one: back off at once when a loss is not finite or
             explodes.
         log_to: where each decision is written down: a path, a TensorBoard `SummaryWriter`, `mlflow`, `wandb`, or a

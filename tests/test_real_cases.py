@@ -11,9 +11,9 @@ from rlsched.envs.tasks.losses import cross_entropy
 from rlsched.experiments.plain_run import RunResult
 from rlsched.experiments.real_cases import examine as examining
 from rlsched.experiments.real_cases.__main__ import main, table
-from rlsched.experiments.real_cases.cases import CASES, mlp
+from rlsched.experiments.real_cases.case import mlp
 from rlsched.experiments.real_cases.data import user_task
-from rlsched.experiments.real_cases.examine import DEFAULT, METHODS, SEEDS, Found, examine, task_of
+from rlsched.experiments.real_cases.examine import DEFAULT, EVERY, METHODS, SEEDS, Found, examine, task_of
 from tests.policies import random_policy
 
 
@@ -21,7 +21,7 @@ def rows(values):
     return [row.numpy().tobytes() for row in values]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
 def test_a_case_is_a_task_of_three_parts(case):
     task = task_of(case, 0)
     train, validation, test = (rows(part[0]) for part in (task.train[:], task.validation, task.test))

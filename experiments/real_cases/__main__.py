@@ -22,7 +22,8 @@ from rlsched.experiments.plain_run import TORCH_SCHEDULES
 from rlsched.experiments.plots.real_cases import plot_real_cases
 from rlsched.experiments.real_cases.cases import CASES
 from rlsched.experiments.real_cases.data import BATCH, STEPS
-from rlsched.experiments.real_cases.examine import DEFAULT, METHODS, RATES, SEEDS, TUNING, Found, examine
+from rlsched.experiments.real_cases.examine import DEFAULT, EVERY, METHODS, RATES, SEEDS, TUNING, Found, examine
+from rlsched.experiments.real_cases.held_back import HELD_BACK
 from rlsched.experiments.spawned import spawned
 from rlsched.experiments.tables import markdown
 
@@ -45,7 +46,7 @@ def table(found: dict[str, Found], part: str) -> str:
     for name, each in found.items():
         ratios = {method: f"{each.log_ratio(method, part):+.3f}" for method in methods}
         rows.append({"case": name, "tuned": f"{each.tuned[0]} {each.tuned[1]:g}"} | ratios)
-    known = [case for case in CASES if case.name in found]
+    known = [case for case in EVERY if case.name in found]
     for what, some in (
         ("never seen, right labels", [case for case in known if not case.seen and not case.noisy]),
         ("never seen, wrong labels", [case for case in known if not case.seen and case.noisy]),
@@ -69,23 +70,27 @@ def _mean(ratios: list[float]) -> str:
 def main(
     out: Path,
     policy: Path | None = None,
+    cases: Literal["first", "held-back", "all"] = "first",
     only: str = "",
     judge: Literal["test", "validation"] = "test",
     workers: int = 0,
 ) -> int:
-    """Examine a policy on all cases, in some ten minutes on two cores, and go on where that was stopped.
+    """Examine a policy on twelve cases, in some ten minutes on two cores, and go on where that was stopped.
 
     Args:
         out: folder of results.json, table.md and real_cases.png.
         policy: file of the policy; by default the one that comes with rlsched.
+        cases: "first", twelve of which most took part in the choice of the shipped policy; "held-back", twelve
+            that never did; or "all" of them.
         only: what names of cases must contain.
         judge: losses that are shown; to choose among policies, "validation", so that "test" can report.
         workers: processes, each with a case at a time; 0 for this one alone.
     """
     _check.integer("workers", workers, 0)
-    names = [case.name for case in CASES if only in case.name]
+    asked = {"first": CASES, "held-back": HELD_BACK, "all": EVERY}[cases]
+    names = [case.name for case in asked if only in case.name]
     if not names:
-        every = "; ".join(case.name for case in CASES)
+        every = "; ".join(case.name for case in asked)
         raise ArgumentError(f"only must be part of the name of a case ({every}), got {only!r}.")
     chosen = Policy.load(policy) if policy else Policy.default()
     path = out / "results.json"
@@ -96,10 +101,10 @@ def main(
             found[name] = each
             _keep(path, digest(chosen), found)
             bar.update()
-    found = {case.name: found[case.name] for case in CASES if case.name in found}
+    found = {case.name: found[case.name] for case in EVERY if case.name in found}
     shown = table(found, judge)
     write_atomically(out / "table.md", f"{shown}\n".encode())
-    noisy = [case.name for case in CASES if case.noisy]
+    noisy = [case.name for case in EVERY if case.noisy]
     print(f"Picture: {plot_real_cases(found, noisy, judge, TRIED, out / 'real_cases.png')}\n")
     print(f"ln({judge} loss / that of the best of {TRIED} tuned runs), below 0 is better\n\n{shown}")
     return 0

@@ -1,4 +1,6 @@
-"""The cases: photographs, a landscape, English prose, and classic tables.
+"""The first cases: photographs, a landscape, English prose, and classic tables.
+
+Most of them took part in the choice of the shipped policy.
 
 They are functions of a seed that return a `UserTask`, as docs/tasks.md asks of users. The models are written with
 torch's own layers and initialisation.
@@ -8,49 +10,22 @@ from __future__ import annotations
 
 import pydoc_data.topics
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib.cbook import get_sample_data
 from sklearn import datasets
 from torch import Tensor, nn
 
 from rlsched.contract import Array
 from rlsched.envs.tasks import UserTask
-from rlsched.envs.tasks.losses import cross_entropy, sequence_cross_entropy, squared_error
+from rlsched.envs.tasks.losses import cross_entropy, squared_error
+from rlsched.experiments.real_cases.case import Case, Transformer, mlp, next_character
 from rlsched.experiments.real_cases.data import user_task
 
-LENGTH = 32
-"""Characters of a sequence."""
 FREQUENCIES = 8
 """Octaves of the sines and cosines that coordinates are given as."""
 PATCH = 8
 """Points of a patch, either way."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A training run to be scheduled.
-
-    Attributes:
-        name: what it is.
-        make: the task of a seed, which divides the data and draws what is wrong with the labels.
-        noisy: whether labels are wrong.
-        seen: whether tasks on the same data, divided otherwise, trained the shipped policy.
-    """
-
-    name: str
-    make: Callable[[int], UserTask]
-    noisy: bool = False
-    seen: bool = False
-
-
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
-    """Two hidden layers."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
 
 
 def photograph(seed: int) -> UserTask:
@@ -144,11 +119,8 @@ def prose(make_model: Callable[[int], nn.Module]) -> Callable[[int], UserTask]:
     """The next character of English prose: Python's reference manual, which versions of Python differ in."""
 
     def make(seed: int) -> UserTask:
-        text = "".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))[:200_000]
-        letters, codes = np.unique(list(text), return_inverse=True)
-        windows = codes[: len(codes) // (LENGTH + 1) * (LENGTH + 1)].reshape(-1, LENGTH + 1)
-        x, y = windows[:, :-1], windows[:, 1:]
-        return user_task(x, y, lambda: make_model(len(letters)), sequence_cross_entropy, seed)
+        text = "".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))
+        return next_character(text, make_model, seed)
 
     return make
 
@@ -164,23 +136,6 @@ class Recurrent(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.output(self.recurrent(self.embedding(tokens))[0])
-
-
-class Transformer(nn.Module):
-    """torch's encoder with a causal mask, two layers."""
-
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__()
-        self.embedding, self.positions = nn.Embedding(vocabulary, 64), nn.Embedding(LENGTH, 64)
-        layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.output = nn.Linear(64, vocabulary)
-        self.mask: Tensor
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(LENGTH))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        embedded = self.embedding(tokens) + self.positions(torch.arange(LENGTH))
-        return self.output(self.layers(embedded, mask=self.mask, is_causal=True))
 
 
 CASES = (

@@ -10,10 +10,13 @@ import numpy as np
 from rlsched import Policy
 from rlsched.envs.tasks import Task, UserConfig, UserFamily
 from rlsched.experiments.plain_run import TORCH_SCHEDULES, RunResult, run_policy, run_schedule
-from rlsched.experiments.real_cases.cases import CASES, Case
+from rlsched.experiments.real_cases.case import Case
+from rlsched.experiments.real_cases.cases import CASES
 from rlsched.experiments.real_cases.data import BATCH, STEPS
+from rlsched.experiments.real_cases.held_back import HELD_BACK
 from rlsched.scheduler import DEFAULT_DECISIONS
 
+EVERY = (*CASES, *HELD_BACK)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Base learning rates at which every schedule of torch is tried."""
 TUNING, SEEDS = 0, (1, 2, 3)
@@ -71,7 +74,7 @@ def task_of(case: Case, seed: int) -> Task:
 
 def examine(name: str, policy: Policy) -> Found:
     """Tune torch's schedules on a case, then run the best of them and the policy from seeds of their own."""
-    case = next(case for case in CASES if case.name == name)
+    case = next(case for case in EVERY if case.name == name)
     task = task_of(case, TUNING)
     tried = {
         (schedule, lr): run_schedule(task.with_base_lr(lr), TUNING, schedule).validation_loss

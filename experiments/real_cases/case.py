@@ -1,0 +1,68 @@
+"""What a case is, and what several of them are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlsched.envs.tasks import UserTask
+from rlsched.envs.tasks.losses import sequence_cross_entropy
+from rlsched.experiments.real_cases.data import user_task
+
+LENGTH = 32
+"""Characters of a sequence."""
+TEXT = 200_000
+"""Characters of a text that are in use, its first."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training run to be scheduled.
+
+    Attributes:
+        name: what it is.
+        make: the task of a seed, which divides the data and draws what is wrong with the labels.
+        noisy: whether labels are wrong.
+        seen: whether tasks on the same data, divided otherwise, trained the shipped policy.
+    """
+
+    name: str
+    make: Callable[[int], UserTask]
+    noisy: bool = False
+    seen: bool = False
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
+    """Two hidden layers."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def next_character(text: str, make_model: Callable[[int], nn.Module], seed: int) -> UserTask:
+    """The next character after each of 32, for the model that `make_model` makes of the size of the alphabet."""
+    letters, codes = np.unique(list(text[:TEXT]), return_inverse=True)
+    windows = codes[: len(codes) // (LENGTH + 1) * (LENGTH + 1)].reshape(-1, LENGTH + 1)
+    x, y = windows[:, :-1], windows[:, 1:]
+    return user_task(x, y, lambda: make_model(len(letters)), sequence_cross_entropy, seed)
+
+
+class Transformer(nn.Module):
+    """torch's encoder with a causal mask, two layers, by default with the normalisation before each part."""
+
+    def __init__(self, vocabulary: int, norm_first: bool = True) -> None:
+        super().__init__()
+        self.embedding, self.positions = nn.Embedding(vocabulary, 64), nn.Embedding(LENGTH, 64)
+        layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True, norm_first=norm_first)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.output = nn.Linear(64, vocabulary)
+        self.mask: Tensor
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(LENGTH))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        embedded = self.embedding(tokens) + self.positions(torch.arange(LENGTH))
+        return self.output(self.layers(embedded, mask=self.mask, is_causal=True))
