@@ -51,6 +51,19 @@ def next_character(text: str, make_model: Callable[[int], nn.Module], seed: int)
     return user_task(x, y, lambda: make_model(len(letters)), sequence_cross_entropy, seed)
 
 
+class Recurrent(nn.Module):
+    """A recurrent network of torch's over embedded characters."""
+
+    def __init__(self, vocabulary: int, kind: type[nn.GRU] | type[nn.LSTM]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, 32)
+        self.recurrent = kind(32, 64, batch_first=True)
+        self.output = nn.Linear(64, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.output(self.recurrent(self.embedding(tokens))[0])
+
+
 class Transformer(nn.Module):
     """torch's encoder with a causal mask, two layers, by default with the normalisation before each part."""
 

@@ -14,12 +14,12 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.cbook import get_sample_data
 from sklearn import datasets
-from torch import Tensor, nn
+from torch import nn
 
 from rlsched.contract import Array
 from rlsched.envs.tasks import UserTask
 from rlsched.envs.tasks.losses import cross_entropy, squared_error
-from rlsched.experiments.real_cases.case import Case, Transformer, mlp, next_character
+from rlsched.experiments.real_cases.case import Case, Recurrent, Transformer, mlp, next_character
 from rlsched.experiments.real_cases.data import user_task
 
 FREQUENCIES = 8
@@ -125,19 +125,6 @@ def prose(make_model: Callable[[int], nn.Module]) -> Callable[[int], UserTask]:
     return make
 
 
-class Recurrent(nn.Module):
-    """A GRU over embedded characters."""
-
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, 32)
-        self.recurrent = nn.GRU(32, 64, batch_first=True)
-        self.output = nn.Linear(64, vocabulary)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.output(self.recurrent(self.embedding(tokens))[0])
-
-
 CASES = (
     Case("photograph, MLP", photograph),
     Case("landscape, MLP", landscape),
@@ -146,7 +133,7 @@ CASES = (
     Case("clusters, MLP", clusters(0.0)),
     Case("clusters, 30 % wrong, MLP", clusters(0.3), noisy=True),
     Case("friedman, MLP", friedman),
-    Case("prose, GRU", prose(Recurrent)),
+    Case("prose, GRU", prose(lambda size: Recurrent(size, nn.GRU))),
     Case("prose, transformer", prose(Transformer)),
     Case("digits, MLP", digits(0.0), seen=True),
     Case("digits, 30 % wrong, MLP", digits(0.3), noisy=True, seen=True),

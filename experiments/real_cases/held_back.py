@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rlsched.envs.tasks import UserTask
 from rlsched.envs.tasks.losses import cross_entropy, squared_error
-from rlsched.experiments.real_cases.case import Case, Transformer, mlp, next_character
+from rlsched.experiments.real_cases.case import Case, Recurrent, Transformer, mlp, next_character
 from rlsched.experiments.real_cases.data import user_task
 
 CONTEXT = 4
@@ -96,19 +96,6 @@ class NGram(nn.Module):
         return self.body(self.embedding(padded.unfold(1, CONTEXT, 1)).flatten(2))
 
 
-class LongShortTerm(nn.Module):
-    """An LSTM over embedded characters."""
-
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, 32)
-        self.recurrent = nn.LSTM(32, 64, batch_first=True)
-        self.output = nn.Linear(64, vocabulary)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.output(self.recurrent(self.embedding(tokens))[0])
-
-
 HELD_BACK = (
     Case("breast cancer, MLP", table("breast_cancer"), seen=True),
     Case("wine, MLP", table("wine"), seen=True),
@@ -120,6 +107,6 @@ HELD_BACK = (
     Case("friedman 2, MLP", friedman(2)),
     Case("friedman 3, MLP", friedman(3)),
     Case("source, n-gram", source(NGram)),
-    Case("source, LSTM", source(LongShortTerm)),
+    Case("source, LSTM", source(lambda size: Recurrent(size, nn.LSTM))),
     Case("source, post-norm transformer", source(lambda size: Transformer(size, norm_first=False))),
 )
