@@ -33,6 +33,23 @@ def test_the_warmup_rises_by_one_move_a_decision():
     np.testing.assert_allclose(np.log10(undecayed), [-2.1, -1.4, -0.7, 0.0], atol=1e-12)
 
 
+def test_what_is_held_back_when_the_warmup_ends_is_halved_by_every_decision_among_the_short_windows():
+    spec = ActionSpec(settling=0.5)
+    held_back = [2.1, 1.4, 0.7, 0.5, 0.25, 0, 0, 0, 0, 0, 0]  # five of ten windows are short
+    np.testing.assert_allclose(spec.held_back(np.array([10]), np.arange(11)), held_back, rtol=1e-12)
+    for decision in range(11):
+        _, decided = decode([0.0, 0, 0, 0], decision, spec)
+        expected = 10.0 ** -held_back[decision] * (1.0 - at(decision).progress_ahead())
+        np.testing.assert_allclose(decided.lr_scale, expected, rtol=1e-12)
+
+
+def test_a_run_whose_short_windows_are_all_warmup_does_not_settle():
+    held_back = ActionSpec(settling=0.5).held_back(np.array([[4], [6], [7]]), np.arange(5))
+    np.testing.assert_allclose(held_back[0], [1.4, 0.7, 0, 0, 0], rtol=1e-12)
+    np.testing.assert_allclose(held_back[1], [2.1, 1.4, 0.7, 0, 0], rtol=1e-12)
+    np.testing.assert_allclose(held_back[2], [2.1, 1.4, 0.7, 0.5, 0], rtol=1e-12)
+
+
 @pytest.mark.parametrize(("num_decisions", "steps"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 19)])
 def test_the_warmup_ends_early_in_runs_of_few_decisions(num_decisions, steps):
     run = RunSpec.single(1000, num_decisions, 0.1, adaptive=True)
@@ -81,6 +98,7 @@ def test_a_run_that_cannot_be_steered_keeps_its_mixture():
         ({"max_move": 0.0}, ValueError, "max_move must be a finite number in"),
         ({"max_move": "big"}, TypeError, "max_move must be a number, got 'big'"),
         ({"bucket_floor": 2.0}, ValueError, "bucket_floor must be a finite number in"),
+        ({"settling": -0.1}, ValueError, r"settling must be a finite number in \[0.0, 2.0\]"),
         ({"warmup_decisions": 2.5}, TypeError, "warmup_decisions must be an integer"),
         ({"max_logit": float("nan")}, ValueError, "max_logit must be a finite number"),
     ],

@@ -26,6 +26,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("signals", {"model": "cnn", "normalised": True}),
     ("characters", {"model": "gru", "width": 16, "layers": 1}),
     ("characters", {"model": "transformer", "width": 16, "layers": 1}),
+    ("characters", {"model": "transformer", "width": 16, "layers": 1, "norm_first": False}),
     ("parity", {}),
     ("modular", {}),
     ("autoencoder", {}),

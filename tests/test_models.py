@@ -31,6 +31,11 @@ NETWORKS: dict[str, Any] = {
     "signal_cnn, normalised": (lambda g: signal_cnn(8, 10, g, normalised=True), (40,), cross_entropy),
     "gru": (lambda g: CharacterGRU(96, 8, g), 96, sequence_cross_entropy),
     "transformer": (lambda g: CharacterTransformer(96, 32, 16, 2, g), 96, sequence_cross_entropy),
+    "transformer, post-norm": (
+        lambda g: CharacterTransformer(96, 32, 16, 2, g, norm_first=False),
+        96,
+        sequence_cross_entropy,
+    ),
 }
 
 
@@ -91,8 +96,29 @@ def test_the_gru_is_that_of_torch():
     torch.testing.assert_close(model(tokens), model.output(states), rtol=1e-10, atol=1e-10)
 
 
-def test_the_transformer_does_not_look_ahead():
-    model = CharacterTransformer(20, 12, 16, 2, generator())
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_the_transformer_is_that_of_torch(norm_first):
+    model = CharacterTransformer(20, 12, 16, 2, generator(), norm_first=norm_first).double()
+    layer = nn.TransformerEncoderLayer(16, 2, 64, 0.0, batch_first=True, norm_first=norm_first)
+    reference = nn.TransformerEncoder(layer, 2, model.norm if norm_first else None, enable_nested_tensor=False)
+    with torch.no_grad():
+        layers: Any = zip(reference.layers, model.layers, strict=True)
+        for theirs, mine in layers:
+            theirs.linear1.load_state_dict(mine.expand.state_dict())
+            theirs.linear2.load_state_dict(mine.contract.state_dict())
+            theirs.self_attn.out_proj.load_state_dict(mine.mixed.state_dict())
+            theirs.self_attn.in_proj_weight.copy_(mine.qkv.weight)
+            theirs.self_attn.in_proj_bias.copy_(mine.qkv.bias)
+    tokens = torch.randint(20, (3, 12), generator=generator())
+    embedded = model.tokens[tokens] + model.positions
+    causal = nn.Transformer.generate_square_subsequent_mask(12, dtype=torch.float64)
+    states = reference.double()(embedded, causal, is_causal=True)
+    torch.testing.assert_close(model(tokens), model.output(states), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_the_transformer_does_not_look_ahead(norm_first):
+    model = CharacterTransformer(20, 12, 16, 2, generator(), norm_first=norm_first)
     tokens = torch.randint(20, (3, 12), generator=generator())
     changed = tokens.clone()
     changed[:, 7] = (changed[:, 7] + 1) % 20

@@ -21,6 +21,9 @@ from tests.policies import random_policy
 
 F, B = len(RUN_FEATURES), len(BUCKET_FEATURES)
 
+OLD_ACTION = {name: value for name, value in asdict(ActionSpec()).items() if name != "settling"}
+"""Of files of version 1."""
+
 
 def observations(buckets: int, count: int = 50, seed: int = 0) -> np.ndarray:
     low, high = observation.bounds(buckets)
@@ -29,7 +32,7 @@ def observations(buckets: int, count: int = 50, seed: int = 0) -> np.ndarray:
 
 def test_a_policy_survives_the_file(tmp_path):
     policy = random_policy(0)
-    spec = ActionSpec(max_move=0.5, warmup_decisions=0)
+    spec = ActionSpec(max_move=0.5, warmup_decisions=0, settling=0.5)
     policy = Policy(policy.tensors, PolicyMetadata(spec, {"seed": 1}, {"score": -0.5}, "0.1.0"))
     loaded = Policy.load(policy.save(tmp_path / "folder" / "policy.safetensors"))
     assert loaded.metadata == policy.metadata
@@ -108,6 +111,8 @@ def write(tmp_path, tensors=None, fields=None, entries=None):
         ({"fields": {"training": []}}, "training must be a dict"),
         ({"fields": {"licence": 7}}, "licence must be a str"),
         ({"fields": {"action": {"max_move": 0.5}}}, "must have exactly the fields"),
+        ({"fields": {"action": OLD_ACTION}}, "must have exactly the fields"),
+        ({"fields": {"format_version": 1}}, "must have exactly the fields"),
         ({"fields": {"action": asdict(ActionSpec()) | {"max_move": -1}}}, "max_move must be"),
         ({"fields": {"action": asdict(ActionSpec()) | {"max_move": "1"}}}, "max_move must be a number"),
         ({"tensors": {"lr_head.bias": None}}, r"missing \['lr_head.bias'\]"),
@@ -126,6 +131,11 @@ def test_a_tampered_file_is_refused(tmp_path, changes, words):
     path = write(tmp_path, **changes)
     with pytest.raises(PolicyFormatError, match=words):
         Policy.load(path)
+
+
+def test_a_file_of_the_first_version_is_read_as_it_was_meant(tmp_path):
+    policy = Policy.load(write(tmp_path, fields={"format_version": 1, "action": OLD_ACTION | {"max_move": 0.5}}))
+    assert policy.metadata.action == ActionSpec(max_move=0.5, settling=0.0)
 
 
 class Boom:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rlsched._check import ArgumentError
+from rlsched.action import ActionSpec
 from rlsched.agents.imitation.search import draw_group
 from rlsched.agents.refinement import OFFSETS, Branches, BranchUnit, Refinement, fit, refine
 from rlsched.agents.refinement.branching import choose, rest_of_run, try_out
@@ -29,10 +30,10 @@ SMALL = Refinement(rounds=2, groups=2, group_tasks=3, points=2, epochs=2, evalua
 STUDENT = {**random_policy(0).tensors, "log_std": np.full(1 + TINY.num_buckets, -2.0)}
 
 
-@pytest.mark.parametrize("name", ["digits", "signals"])
-def test_a_try_at_the_present_learning_rate_ends_as_the_run_itself_if_it_does_nothing_more(name):
+@pytest.mark.parametrize(("name", "settling"), [("digits", 0.0), ("digits", 0.5), ("signals", 0.0)])
+def test_a_try_at_the_present_learning_rate_ends_as_the_run_itself_if_it_does_nothing_more(name, settling):
     family = FAMILIES[name](min_steps=40, max_steps=60, max_batch=16)
-    setting = Setting(family, PolicyInterface())
+    setting = Setting(family, PolicyInterface(ActionSpec(settling=settling)))
     configs, seeds = draw_group(family, 8, 3)
     # Buckets that follow the run stay as they are in a try, and so are another run's.
     tasks = [family.build(dataclasses.replace(config, bucket_by="difficulty")) for config in configs]

@@ -12,6 +12,7 @@ from rlsched.envs import TorchRun
 from rlsched.envs.tasks import (
     FAMILIES,
     Autoencoder,
+    Characters,
     CharactersConfig,
     Digits,
     DigitsCNN,
@@ -43,7 +44,16 @@ def test_networks_are_normalised_as_often_as_asked_and_nothing_else_changes(fami
         assert any(isinstance(layer, nn.GroupNorm) for layer in model) == expected
 
 
-def test_practice_has_normalised_networks_and_inputs_of_any_scale_and_the_suite_has_neither():
+def test_transformers_are_post_norm_as_often_as_asked_and_nothing_else_changes():
+    drawn = [Characters(post_norm=1.0).sample(np.random.default_rng(seed)) for seed in range(12)]
+    plain = [Characters().sample(np.random.default_rng(seed)) for seed in range(12)]
+    assert [dataclasses.replace(config, norm_first=True) for config in drawn] == plain
+    assert [config.norm_first for config in drawn] == [config.model == "gru" for config in plain]
+    post_norm = next(config for config in drawn if not config.norm_first)
+    assert isinstance(Characters().build(post_norm).make_model(generator()).norm, nn.Identity)
+
+
+def test_practice_has_networks_and_inputs_that_the_suite_has_not():
     def drawn(name):
         rng = np.random.default_rng(0)
         return [FAMILIES[name]().sample(rng) for _ in range(200)]
@@ -51,6 +61,8 @@ def test_practice_has_normalised_networks_and_inputs_of_any_scale_and_the_suite_
     practice, wide = drawn("practice"), drawn("wide")
     networks = [config.normalised for config in practice if isinstance(config, DigitsCNNConfig)]
     assert 0.2 < np.mean(networks) < 0.8
+    transformers = [config for config in practice if getattr(config, "model", "") == "transformer"]
+    assert {config.norm_first for config in transformers} == {True, False}
     scales = [config.input_scale for config in practice]
     assert min(scales) < 0.3 < 3.0 < max(scales)
     assert max(abs(math.log(scale)) for scale in scales) <= math.log(4.0) + 1e-9
@@ -59,6 +71,7 @@ def test_practice_has_normalised_networks_and_inputs_of_any_scale_and_the_suite_
             assert config.input_scale == 1.0
     assert {config.input_scale for config in wide} == {1.0}
     assert not any(getattr(config, "normalised", False) for config in wide)
+    assert all(getattr(config, "norm_first", True) for config in wide)
 
 
 @pytest.mark.parametrize("name", ["digits", "teacher", "digits_cnn", "autoencoder"])

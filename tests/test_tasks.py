@@ -135,6 +135,11 @@ def test_bad_options_of_a_family_are_refused_by_name(option):
         DigitsCNN(**option)
 
 
+def test_a_share_of_post_norm_transformers_is_a_share():
+    with pytest.raises(ValueError, match=r"post_norm must be a finite number in \[0.0, 1.0\], got 2"):
+        Characters(post_norm=2.0)
+
+
 def test_tokens_are_not_scaled():
     with pytest.raises(
         ValueError, match=r"input_scales must be a finite number in \[1.0, 1.0\].*Inputs are tokens"

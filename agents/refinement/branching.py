@@ -19,7 +19,6 @@ from rlsched.action import ActionSpec
 from rlsched.agents.imitation.search import WORST, draw_group
 from rlsched.agents.rollouts.job import Setting, Weights
 from rlsched.contract import Array, RunSpec
-from rlsched.decision_times import num_short_windows
 from rlsched.envs.episodes import Episodes
 from rlsched.envs.population import Population
 from rlsched.observation import RUN_FEATURES
@@ -114,8 +113,7 @@ def rest_of_run(spec: RunSpec, number: int, log_scale: Array, action: ActionSpec
     """
     steps = np.arange(spec.decision_steps[0, number - 1], spec.num_steps[0])
     index = np.searchsorted(spec.decision_steps[0], steps, side="right")
-    warmup = min(action.warmup_decisions, int(num_short_windows(spec.num_decisions)[0]))
-    decay = (1.0 - steps / spec.num_steps[0]) * 10.0 ** (-action.max_move * np.maximum(warmup - index, 0))
+    decay = (1.0 - steps / spec.num_steps[0]) * 10.0 ** -action.held_back(spec.num_decisions[:1], index)
     tried = np.clip(log_scale[:, None] + np.array(OFFSETS), -action.max_log_scale, action.max_log_scale)
     return np.asarray(10.0 ** tried[:, :, None] * decay)
 

@@ -18,7 +18,7 @@ from torch import nn
 from rlsched import _check
 from rlsched.contract import Array
 from rlsched.envs.tasks.assemble import Pool, assemble, mislabel
-from rlsched.envs.tasks.data import DataConfig, DataFamily, log_uniform
+from rlsched.envs.tasks.data import DataConfig, DataFamily, happens, log_uniform
 from rlsched.envs.tasks.losses import sequence_cross_entropy
 from rlsched.envs.tasks.models import CharacterGRU, CharacterTransformer
 from rlsched.envs.tasks.task import Task, TaskConfig, expect
@@ -48,19 +48,21 @@ class CharactersConfig(DataConfig):
     """One character language model: from each of 32 characters, the next.
 
     Attributes:
-        model: "transformer" (causal, pre-norm, two heads) or "gru".
+        model: "transformer" (causal, two heads) or "gru".
         width: of the transformer's residual stream, or the GRU's state; even, in [2, 512].
         layers: of a transformer, in [1, 8].
         embedding_scale: standard deviation of a transformer's initial embeddings, in [1e-3, 10]: 0.02 in GPT-2,
             1 in torch.
+        norm_first: whether a transformer normalises before its layers, as GPT-2, or after them, as BERT and torch.
     """
 
     model: str = "gru"
     width: int = 32
     layers: int = 1
     embedding_scale: float = 0.1
+    norm_first: bool = True
 
-    shared: ClassVar[tuple[str, ...]] = (*DataConfig.shared, "model", "width", "layers")
+    shared: ClassVar[tuple[str, ...]] = (*DataConfig.shared, "model", "width", "layers", "norm_first")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,10 +81,14 @@ class Characters(DataFamily):
 
     A domain is a module; a drift starts with a module of which nothing is used otherwise. A step costs 25 to 120
     times that of an MLP, so runs and batches are limited.
+
+    Attributes:
+        post_norm: share of the transformers that normalise after their layers, in [0, 1].
     """
 
     max_steps: int = 500
     max_batch: int = 32
+    post_norm: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.2, "adam": 0.01, "adamw": 0.01}
     config_type: ClassVar = CharactersConfig
@@ -90,6 +96,7 @@ class Characters(DataFamily):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.real("input_scales", self.input_scales, 1.0, 1.0, "Inputs are tokens.")
+        _check.real("post_norm", self.post_norm, 0.0, 1.0)
 
     def sample(self, rng: np.random.Generator) -> CharactersConfig:
         """Settings of one task."""
@@ -101,6 +108,7 @@ class Characters(DataFamily):
             width=int(rng.choice([16, 32, 64] if model == "gru" else [16, 32])),
             layers=1 if model == "gru" else int(rng.integers(1, 3)),
             embedding_scale=0.1 if model == "gru" else log_uniform(rng, 0.02, 1.0),
+            norm_first=model == "gru" or not happens(rng, self.post_norm),
         )
 
     def build(self, config: TaskConfig) -> Task:
@@ -120,7 +128,13 @@ class Characters(DataFamily):
             functools.partial(CharacterGRU, vocabulary, config.width)
             if config.model == "gru"
             else functools.partial(
-                CharacterTransformer, vocabulary, LENGTH, config.width, config.layers, scale=config.embedding_scale
+                CharacterTransformer,
+                vocabulary,
+                LENGTH,
+                config.width,
+                config.layers,
+                scale=config.embedding_scale,
+                norm_first=config.norm_first,
             )
         )
         return assemble(

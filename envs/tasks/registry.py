@@ -95,12 +95,14 @@ def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 
     What the shipped policy is trained on. Longer runs have more data, where there are more; otherwise most of them
     would overfit, and a policy would learn that a lower learning rate is the safe one. So that it does not learn
-    what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, and
-    inputs are up to four times as large or small as standardised ones.
+    what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, half
+    of the transformers normalise after their layers, and inputs are up to four times as large or small as
+    standardised ones.
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
-        num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0, normalised=0.5, input_scales=4.0,
+        num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0, normalised=0.5, post_norm=0.5,
+        input_scales=4.0,
     )  # fmt: skip
 
 
@@ -110,6 +112,7 @@ def _cut(
     most_of_sequences: tuple[int, int],
     *,
     normalised: float = 0.0,
+    post_norm: float = 0.0,
     input_scales: float = 1.0,
     **options: Any,
 ) -> Mixture:
@@ -120,6 +123,8 @@ def _cut(
         own = {}
         if family in _CNNS:
             own["normalised"] = normalised
+        if family is Characters:
+            own["post_norm"] = post_norm
         if family not in _UNSCALED:
             own["input_scales"] = input_scales
         families.append(family(min_steps=60, max_steps=max_steps, max_batch=max_batch, **options, **own))

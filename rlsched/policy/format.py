@@ -22,7 +22,8 @@ from rlsched.contract import Array
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy.network import tensor_shapes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: `ActionSpec.settling`, which is 0 in files of version 1."""
 FILE_NAME = "policy.safetensors"
 """Of the policy in a folder."""
 MAX_BYTES = 16 * 2**20
@@ -164,11 +165,13 @@ def _parse(text: str) -> PolicyMetadata:
     for name, kind in (("training", dict), ("evaluation", dict), ("rlsched_version", str), ("licence", str)):
         if not isinstance(fields[name], kind):
             raise PolicyFormatError(f"policy metadata {name} must be a {kind.__name__}.")
-    return PolicyMetadata(**(fields | {"action": _parse_action(fields["action"])}))
+    return PolicyMetadata(**(fields | {"action": _parse_action(fields["action"], version)}))
 
 
-def _parse_action(fields: Any) -> ActionSpec:
+def _parse_action(fields: Any, version: int) -> ActionSpec:
     expected = {item.name for item in dataclasses.fields(ActionSpec)}
+    if version < 2:
+        expected.remove("settling")
     if not isinstance(fields, dict) or set(fields) != expected:
         raise PolicyFormatError(f"policy metadata action must have exactly the fields {sorted(expected)}.")
     try:

@@ -11,10 +11,12 @@ HEADS = 2
 
 
 class CharacterTransformer(nn.Module):
-    """Pre-norm transformer with causal attention and learned positions, as GPT-2's (Radford et al. 2019).
+    """Transformer with causal attention and learned positions.
 
     x = E[tokens] + P; in each layer x += Attention(LayerNorm(x)) and x += MLP(LayerNorm(x)), with an MLP four
-    times as wide and ReLU, which is cheaper than GELU; logits = W LayerNorm(x) + b.
+    times as wide and ReLU, which is cheaper than GELU; logits = W LayerNorm(x) + b. That is pre-norm, as in GPT-2
+    (Radford et al. 2019). Post-norm, as in the first transformer (Vaswani et al. 2017, arXiv:1706.03762), is
+    x = LayerNorm(x + Attention(x)) and x = LayerNorm(x + MLP(x)), and logits = W x + b.
 
     Args:
         vocabulary: tokens V.
@@ -24,6 +26,7 @@ class CharacterTransformer(nn.Module):
         generator: of the weights: torch's default distributions for linear layers, normal for tokens and
             positions.
         scale: standard deviation of the latter.
+        norm_first: whether it is pre-norm.
     """
 
     def __init__(
@@ -35,12 +38,13 @@ class CharacterTransformer(nn.Module):
         generator: torch.Generator,
         *,
         scale: float = 0.1,
+        norm_first: bool = True,
     ) -> None:
         super().__init__()
         self.tokens = nn.Parameter(scale * torch.randn(vocabulary, width, generator=generator))
         self.positions = nn.Parameter(scale * torch.randn(length, width, generator=generator))
-        self.layers = nn.Sequential(*(_Layer(width, length, generator) for _ in range(layers)))
-        self.norm = nn.LayerNorm(width)
+        self.layers = nn.Sequential(*(_Layer(width, length, norm_first, generator) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width) if norm_first else nn.Identity()
         self.output = linear(width, vocabulary, generator)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -50,8 +54,9 @@ class CharacterTransformer(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, length: int, generator: torch.Generator) -> None:
+    def __init__(self, width: int, length: int, norm_first: bool, generator: torch.Generator) -> None:
         super().__init__()
+        self.norm_first = norm_first
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = linear(width, 3 * width, generator)
         self.mixed = linear(width, width, generator)
@@ -60,8 +65,14 @@ class _Layer(nn.Module):
         self.register_buffer("mask", torch.full((length, length), -torch.inf).triu(1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.mixed(self._attend(self.attention_norm(x)))
-        return x + self.contract(nn.functional.relu(self.expand(self.mlp_norm(x))))
+        if self.norm_first:
+            x = x + self._attend(self.attention_norm(x))
+            return x + self._transform(self.mlp_norm(x))
+        x = self.attention_norm(x + self._attend(x))
+        return self.mlp_norm(x + self._transform(x))
+
+    def _transform(self, x: Tensor) -> Tensor:
+        return self.contract(nn.functional.relu(self.expand(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
@@ -70,4 +81,4 @@ class _Layer(nn.Module):
         # scaled_dot_product_attention has no batching rule for torch.vmap on a CPU, and is no faster at this size.
         scores = queries @ keys.transpose(2, 3) * (width // HEADS) ** -0.5
         attention = torch.softmax(scores + self.mask[:length, :length], dim=-1)
-        return (attention @ values).transpose(1, 2).reshape(batch, length, width)
+        return self.mixed((attention @ values).transpose(1, 2).reshape(batch, length, width))
