@@ -10,6 +10,9 @@ from rlsched import _check
 from rlsched.contract import Array, Decision, RunSpec, State, Window
 from rlsched.decision_times import num_short_windows
 
+SETTLING_FROM = 0.3
+"""The share of the learning rate that a run begins with that has to settle."""
+
 
 @dataclass(frozen=True)
 class ActionSpec:
@@ -17,18 +20,19 @@ class ActionSpec:
 
     The learning rate at step t of T, in a window that begins after j decisions, is
 
-        lr(t) = base_lr * 10^(log_scale - held_back(j)) * (1 - t / T)
+        lr(t) = base_lr * 10^(log_scale) * 10^(-max_move * max(warmup - j, 0)) * settled(t / T) * (1 - t / T)
         log_scale <- clip(log_scale + max_move * action[0], -max_log_scale, max_log_scale)
-        held_back(j) = max_move * (warmup - j)             in the warm-up, j < warmup
-                       settling * 2^(warmup - j)           in the short windows after it
-                       0                                   from there on
 
     so the zero action is linear decay to zero after a warm-up of the first `warmup` windows. These are 1, 1, 2,
     ... steps long: `warmup` is `warmup_decisions`, or all short windows of a run that has fewer (see
     `decision_times.decision_steps`). The warm-up exists because one Adam step at a learning rate misjudged by
     100x can ruin a run before there is anything to observe; it rises by one full move per decision, so a
-    policy that sees trouble can hold it where it is. `settling` ends it more gently, for networks that bear a high
-    learning rate only once their first updates are made, as transformers with normalisation after each layer.
+    policy that sees trouble can hold it where it is.
+
+    Some networks, such as transformers that normalise after their layers, bear a high learning rate only later.
+    For them `settled` rises by a line from `SETTLING_FROM` to 1 over the first `settling` of the run; without, it
+    is 1. What a policy sees of the length of updates is as if they were not held back (`PolicyInterface.observe`),
+    or it would make up for it.
 
     The bucket weights are, with natural shares p and logits z = max_logit * action[1:],
 
@@ -43,7 +47,7 @@ class ActionSpec:
         max_logit: bound of the bucket logits either way, in (0, 20].
         bucket_floor: share of the weight that stays natural, in (0, 1].
         warmup_decisions: windows in the warm-up, the opening included, 0 for none.
-        settling: decades held back when the warm-up ends, in [0, 2], halved by every decision after it.
+        settling: share of the run until its learning rate is no longer held back, in [0, 0.5]; 0 for not at all.
     """
 
     max_move: float = 0.7
@@ -59,7 +63,7 @@ class ActionSpec:
             ("max_log_scale", 1e-3, 4.0),
             ("max_logit", 1e-3, 20.0),
             ("bucket_floor", 1e-6, 1.0),
-            ("settling", 0.0, 2.0),
+            ("settling", 0.0, 0.5),
         ):
             object.__setattr__(self, name, _check.real(name, getattr(self, name), low, high))
         _check.integer("warmup_decisions", self.warmup_decisions, 0, 10)
@@ -74,8 +78,9 @@ class ActionSpec:
         action = np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
         move = action[:, 0]
         log_scale = np.clip(state["log_scale"] + self.max_move * move, -self.max_log_scale, self.max_log_scale)
+        progress = window.progress_ahead()
         exponent = log_scale - self.held_back(window.spec.num_decisions, window.decision)
-        lr_scale = (10.0**exponent)[:, None] * (1.0 - window.progress_ahead())
+        lr_scale = (10.0**exponent)[:, None] * self.settled(progress) * (1.0 - progress)
 
         shares = window.spec.bucket_shares
         logits = np.log(shares) + self.max_logit * action[:, 1:]
@@ -87,8 +92,12 @@ class ActionSpec:
         return new_state, Decision(lr_scale, weights)
 
     def held_back(self, num_decisions: Array, decision: Array) -> Array:
-        """(R,) decades that the learning rate is low by, after `decision` (R,) of `num_decisions` (R,) in all."""
-        short = num_short_windows(num_decisions)
-        left = np.minimum(self.warmup_decisions, short) - decision
-        settling = np.where(decision < short, self.settling * 2.0 ** np.minimum(left, 0), 0.0)
-        return np.where(left > 0, self.max_move * left, settling)
+        """(R,) decades by which the warm-up is low after `decision` (R,) of `num_decisions` (R,) decisions."""
+        left = np.minimum(self.warmup_decisions, num_short_windows(num_decisions)) - decision
+        return self.max_move * np.maximum(left, 0)
+
+    def settled(self, progress: Array) -> Array:
+        """The share of the learning rate that is not held back, in (0, 1], at each `progress`, in [0, 1]."""
+        if not self.settling:
+            return np.ones_like(progress)
+        return np.minimum(SETTLING_FROM + (1.0 - SETTLING_FROM) * progress / self.settling, 1.0)

@@ -5,6 +5,7 @@ import pytest
 
 from rlsched import RunSpec, Window
 from rlsched.action import ActionSpec
+from rlsched.policy import PolicyInterface
 
 RUN = RunSpec.single(100, 10, 0.1, adaptive=True, bucket_shares=[0.5, 0.3, 0.2])
 STEER = np.array([True])
@@ -33,21 +34,27 @@ def test_the_warmup_rises_by_one_move_a_decision():
     np.testing.assert_allclose(np.log10(undecayed), [-2.1, -1.4, -0.7, 0.0], atol=1e-12)
 
 
-def test_what_is_held_back_when_the_warmup_ends_is_halved_by_every_decision_among_the_short_windows():
-    spec = ActionSpec(settling=0.5)
-    held_back = [2.1, 1.4, 0.7, 0.5, 0.25, 0, 0, 0, 0, 0, 0]  # five of ten windows are short
-    np.testing.assert_allclose(spec.held_back(np.array([10]), np.arange(11)), held_back, rtol=1e-12)
+def test_a_run_that_settles_rises_by_a_line_to_its_learning_rate():
+    spec = ActionSpec(settling=0.2)
     for decision in range(11):
-        _, decided = decode([0.0, 0, 0, 0], decision, spec)
-        expected = 10.0 ** -held_back[decision] * (1.0 - at(decision).progress_ahead())
-        np.testing.assert_allclose(decided.lr_scale, expected, rtol=1e-12)
+        _, plain = decode([0.5, 0, 0, 0], decision)
+        _, settling = decode([0.5, 0, 0, 0], decision, spec)
+        progress = at(decision).progress_ahead()
+        share = np.where(progress < 0.2, 0.3 + 0.7 * progress / 0.2, 1.0)
+        np.testing.assert_allclose(settling.lr_scale, share * plain.lr_scale, rtol=1e-12)
+        assert settling.bucket_weights.tolist() == plain.bucket_weights.tolist()
 
 
-def test_a_run_whose_short_windows_are_all_warmup_does_not_settle():
-    held_back = ActionSpec(settling=0.5).held_back(np.array([[4], [6], [7]]), np.arange(5))
-    np.testing.assert_allclose(held_back[0], [1.4, 0.7, 0, 0, 0], rtol=1e-12)
-    np.testing.assert_allclose(held_back[1], [2.1, 1.4, 0.7, 0, 0], rtol=1e-12)
-    np.testing.assert_allclose(held_back[2], [2.1, 1.4, 0.7, 0.5, 0], rtol=1e-12)
+def test_a_policy_sees_updates_as_if_none_were_held_back():
+    plain, settling = (PolicyInterface(ActionSpec(settling=share)) for share in (0.0, 0.2))
+    state = plain.init(RUN)
+    for decision, share in ((4, 0.3 + 0.7 * 0.08 / 0.2), (9, 1.0)):
+        window = at(decision).replace(update_ratio=np.array([1e-2]), loss=np.array([1.0]))
+        _, expected = plain.observe(state, window)
+        # A learning rate of that share makes updates of that length.
+        shorter = window.replace(update_ratio=share * window.update_ratio)
+        assert window.progress[0] == pytest.approx(0.08) if decision == 4 else window.progress[0] > 0.2
+        np.testing.assert_allclose(settling.observe(state, shorter)[1], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("num_decisions", "steps"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 19)])
@@ -98,7 +105,7 @@ def test_a_run_that_cannot_be_steered_keeps_its_mixture():
         ({"max_move": 0.0}, ValueError, "max_move must be a finite number in"),
         ({"max_move": "big"}, TypeError, "max_move must be a number, got 'big'"),
         ({"bucket_floor": 2.0}, ValueError, "bucket_floor must be a finite number in"),
-        ({"settling": -0.1}, ValueError, r"settling must be a finite number in \[0.0, 2.0\]"),
+        ({"settling": 0.6}, ValueError, r"settling must be a finite number in \[0.0, 0.5\]"),
         ({"warmup_decisions": 2.5}, TypeError, "warmup_decisions must be an integer"),
         ({"max_logit": float("nan")}, ValueError, "max_logit must be a finite number"),
     ],

@@ -28,7 +28,9 @@ class PolicyInterface:
         return {"observation": observation.init(spec), "action": self.action.init(spec)}
 
     def observe(self, state: State, window: Window) -> tuple[State, Array]:
-        """The observation (R, F + K * B) after `window`."""
+        """The observation (R, F + K * B) after `window`; updates are as long as if none had been held back."""
+        # Statistics of gradients are of the window's last steps.
+        window = window.replace(update_ratio=window.update_ratio / self.action.settled(window.progress))
         memory, seen = observation.observe(state["observation"], window, **state["action"])
         return {"observation": memory, "action": state["action"]}, seen
 
