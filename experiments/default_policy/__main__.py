@@ -19,7 +19,7 @@ from rlsched.policy import Policy, PolicyFormatError
 
 CONFIG = Path(__file__).with_name("config.toml")
 SETTLING = 0.05
-"""The share of a run until which its learning rate is held back: added to the trained policy, see docs/findings.md."""
+"""Of a run: `ActionSpec.settling`, which the trained policy is given afterwards, see docs/findings.md."""
 SHIPPED = Path(str(resources.files("rlsched"))) / "policies" / "default.safetensors"
 
 
