@@ -81,7 +81,7 @@ def main(
         out: folder of results.json, table.md and real_cases.png.
         policy: file of the policy; by default the one that comes with rlsched.
         cases: "first", twelve of which most took part in the choice of the shipped policy; "held-back", twelve
-            that never did; or "all" of them.
+            that had no part in the choice of its network; or "all" of them.
         only: what names of cases must contain.
         judge: losses that are shown; to choose among policies, "validation", so that "test" can report.
         workers: processes, each with a case at a time; 0 for this one alone.
