@@ -1,4 +1,4 @@
-"""Cases that no policy was chosen by: small tables, formulas, and the source of Python's library."""
+"""Cases that no network was chosen by: small tables, formulas, and the source of Python's library."""
 
 from __future__ import annotations
 
