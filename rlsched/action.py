@@ -79,7 +79,7 @@ class ActionSpec:
         move = action[:, 0]
         log_scale = np.clip(state["log_scale"] + self.max_move * move, -self.max_log_scale, self.max_log_scale)
         progress = window.progress_ahead()
-        exponent = log_scale - self.held_back(window.spec.num_decisions, window.decision)
+        exponent = log_scale - self.warmup(window.spec.num_decisions, window.decision)
         lr_scale = (10.0**exponent)[:, None] * self.settled(progress) * (1.0 - progress)
 
         shares = window.spec.bucket_shares
@@ -91,8 +91,8 @@ class ActionSpec:
         new_state = {"log_scale": log_scale, "last_move": move, "bucket_weights": weights}
         return new_state, Decision(lr_scale, weights)
 
-    def held_back(self, num_decisions: Array, decision: Array) -> Array:
-        """(R,) decades by which the warm-up is low after `decision` (R,) of `num_decisions` (R,) decisions."""
+    def warmup(self, num_decisions: Array, decision: Array) -> Array:
+        """(R,) decades that the warm-up has to rise yet, after `decision` (R,) of `num_decisions` (R,)."""
         left = np.minimum(self.warmup_decisions, num_short_windows(num_decisions)) - decision
         return self.max_move * np.maximum(left, 0)
 

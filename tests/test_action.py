@@ -48,12 +48,12 @@ def test_a_run_that_settles_rises_by_a_line_to_its_learning_rate():
 def test_a_policy_sees_updates_as_if_none_were_held_back():
     plain, settling = (PolicyInterface(ActionSpec(settling=share)) for share in (0.0, 0.2))
     state = plain.init(RUN)
+    # Decisions at 8 % and 72 % of the run.
     for decision, share in ((4, 0.3 + 0.7 * 0.08 / 0.2), (9, 1.0)):
         window = at(decision).replace(update_ratio=np.array([1e-2]), loss=np.array([1.0]))
         _, expected = plain.observe(state, window)
         # A learning rate of that share makes updates of that length.
         shorter = window.replace(update_ratio=share * window.update_ratio)
-        assert window.progress[0] == pytest.approx(0.08) if decision == 4 else window.progress[0] > 0.2
         np.testing.assert_allclose(settling.observe(state, shorter)[1], expected, rtol=1e-6)
 
 

@@ -114,7 +114,7 @@ def rest_of_run(spec: RunSpec, number: int, log_scale: Array, action: ActionSpec
     steps = np.arange(spec.decision_steps[0, number - 1], spec.num_steps[0])
     index = np.searchsorted(spec.decision_steps[0], steps, side="right")
     progress = steps / spec.num_steps[0]
-    decay = (1.0 - progress) * action.settled(progress) * 10.0 ** -action.held_back(spec.num_decisions[:1], index)
+    decay = (1.0 - progress) * action.settled(progress) * 10.0 ** -action.warmup(spec.num_decisions[:1], index)
     tried = np.clip(log_scale[:, None] + np.array(OFFSETS), -action.max_log_scale, action.max_log_scale)
     return np.asarray(10.0 ** tried[:, :, None] * decay)
 

@@ -24,7 +24,7 @@ SHIPPED = Path(str(resources.files("rlsched"))) / "policies" / "default.safetens
 
 
 def main(out: Path, workers: int = 0, resume: bool = False, install: bool = False) -> int:
-    """Train the policy by config.toml, and say whether it is the one that comes with rlsched.
+    """Train the policy by config.toml, let it settle, and say whether it is the one that comes with rlsched.
 
     Args:
         out: folder of the run.
