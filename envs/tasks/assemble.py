@@ -118,13 +118,13 @@ def assemble(
         source[copies] = rng.choice(easiest, int(copies.sum()))
         train, scores = train[source], scores[source]
 
-    # Difficulty is that of standardised inputs: units make nothing harder.
-    inputs = inputs if config.input_scale == 1.0 else inputs * config.input_scale
+    # Difficulty, and what a shift changes, are those of standardised inputs: units make nothing harder.
+    shown = _units(config, inputs[train])
     buckets = _buckets(config, len(train), scores, None if domains is None else domains[train])
     drifted = None
     if config.drift:
         before = (drift or _default_drift)(inputs[train], noisy[train], rng)
-        drifted = TensorDataset(*tensors(*before))
+        drifted = TensorDataset(*tensors(shown(before[0]), before[1]))
     validation = validation[: config.num_validation]
     held_targets = noisy if config.noisy_validation else targets
     return Task(
@@ -132,9 +132,9 @@ def assemble(
         make_model=make_model,
         make_optimizer=functools.partial(make_optimizer, config),
         loss=loss,
-        train=TensorDataset(*tensors(inputs[train], noisy[train])),
-        validation=tensors(inputs[validation], held_targets[validation]),
-        test=tensors(inputs[test], targets[test]),
+        train=TensorDataset(*tensors(shown(inputs[train]), noisy[train])),
+        validation=tensors(shown(inputs[validation]), held_targets[validation]),
+        test=tensors(shown(inputs[test]), targets[test]),
         buckets=buckets,
         online=config.bucket_by == "online",
         probe=buckets.probe(seed=config.data_seed) if config.probed else None,
@@ -219,6 +219,14 @@ def _buckets(config: DataConfig, size: int, scores: Array | None, domains: Array
         online = config.bucket_by == "online"
         return spread if online else Buckets.from_groups(spread.ids)
     return Buckets.from_scores(scores, config.num_buckets)
+
+
+def _units(config: DataConfig, inputs: Array) -> Callable[[Array], Array]:
+    """Shows inputs in the units that `config` asks for, which are relative to those of the training `inputs`."""
+    if config.input_scale == 1.0 and config.input_offset == 0.0:
+        return lambda values: values
+    offset = config.input_offset * inputs.std()
+    return lambda values: config.input_scale * (values + offset)
 
 
 def _default_drift(inputs: Array, targets: Array, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -73,6 +73,7 @@ class CharactersConfig(DataConfig):
         _check.integer("layers", self.layers, 1, 8)
         _check.real("embedding_scale", self.embedding_scale, 1e-3, 10.0)
         _check.real("input_scale", self.input_scale, 1.0, 1.0, "Inputs are tokens.")
+        _check.real("input_offset", self.input_offset, 0.0, 0.0, "Inputs are tokens.")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Characters(DataFamily):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.real("input_scales", self.input_scales, 1.0, 1.0, "Inputs are tokens.")
+        _check.real("off_centre", self.off_centre, 0.0, 0.0, "Inputs are tokens.")
         _check.real("post_norm", self.post_norm, 0.0, 1.0)
 
     def sample(self, rng: np.random.Generator) -> CharactersConfig:

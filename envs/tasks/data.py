@@ -14,6 +14,8 @@ from rlsched.envs.tasks.task import TaskConfig, TaskFamily
 
 DECISIONS = (10, 20, 25, 50, 100)
 """Divisors of 100, so that whole episodes fill a rollout of 100 decisions."""
+FARTHEST = 2.5
+"""Standard deviations by which the mean of inputs is off zero at most, where it is. Pixels are off by 1 to 2."""
 SCORERS = ("probe", "reference_loss", "forgetting", "loss_variance")
 
 
@@ -34,6 +36,8 @@ class DataConfig(TaskConfig):
         domain_skew: 0 where all examples are alike; otherwise examples come from `num_buckets` domains, each
             harder to read than the last, and validation and test weigh them by shares that are exp(skew) apart.
         input_scale: factor of the inputs, in [0.01, 100], after they are standardised; 1 for tokens.
+        input_offset: mean of the inputs in their standard deviations, in [0, 10]: pixels in [0, 1] are about 1 to
+            2. Its sign would make no difference, as initial weights are symmetric; 0 for tokens.
         drift: share of the run during which the training data are others than those it is judged by, in [0, 1).
     """
 
@@ -47,6 +51,7 @@ class DataConfig(TaskConfig):
     domain_skew: float = 0.0
     drift: float = 0.0
     input_scale: float = 1.0
+    input_offset: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +64,7 @@ class DataConfig(TaskConfig):
         _check.real("domain_skew", self.domain_skew, 0.0, 10.0)
         _check.real("drift", self.drift, 0.0, 0.99)
         _check.real("input_scale", self.input_scale, 0.01, 100.0)
+        _check.real("input_offset", self.input_offset, 0.0, 10.0)
         if self.bucket_by == "domain" and not self.domain_skew:
             raise ValueError('domain_skew must be > 0 where bucket_by is "domain", got 0.')
 
@@ -83,6 +89,8 @@ class DataFamily(TaskFamily):
             the family has them. Without it 80 to 1,000 examples serve runs of any length.
         input_scales: largest factor by which inputs are larger or smaller than standardised ones, in [1, 100];
             log-uniform. `sensible_lr` does not know of it. 1 for families of tokens.
+        off_centre: share of the tasks whose inputs have a mean other than 0, uniform up to `FARTHEST` standard
+            deviations, in [0, 1]; `sensible_lr` does not know of it. 0 for families of tokens.
     """
 
     num_buckets: int = 4
@@ -94,6 +102,7 @@ class DataFamily(TaskFamily):
     steered: float = 0.75
     most_epochs: float = math.inf
     input_scales: float = 1.0
+    off_centre: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
     """Learning rates about right for the family; base learning rates are misjudged around them."""
@@ -107,6 +116,7 @@ class DataFamily(TaskFamily):
         _check.integer("max_batch", self.max_batch, self.min_batch)
         _check.real("steered", self.steered, 0.0, 1.0)
         _check.real("input_scales", self.input_scales, 1.0, 100.0)
+        _check.real("off_centre", self.off_centre, 0.0, 1.0)
         if not self.most_epochs >= 1.0:
             raise ValueError(f"most_epochs must be at least 1, got {self.most_epochs}: leave it out for no bound.")
         if not self._batches():
@@ -168,6 +178,7 @@ class DataFamily(TaskFamily):
             "domain_skew": float(rng.uniform(0.5, 3.0)) if domains else 0.0,
             "drift": float(rng.uniform(0.1, 0.6)) if rng.random() < 0.25 else 0.0,
             "input_scale": scaled(rng, self.input_scales),
+            "input_offset": float(rng.uniform(0.0, FARTHEST)) if happens(rng, self.off_centre) else 0.0,
         }
 
 

@@ -97,12 +97,13 @@ def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     would overfit, and a policy would learn that a lower learning rate is the safe one. So that it does not learn
     what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, half
     of the transformers normalise after their layers, and inputs are up to four times as large or small as
-    standardised ones.
+    standardised ones, half of them with another mean than zero. Half of the tasks have a curriculum: most runs that
+    a policy will schedule have none.
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
         num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0, normalised=0.5, post_norm=0.5,
-        input_scales=4.0,
+        input_scales=4.0, off_centre=0.5, steered=0.5,
     )  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def _cut(
     normalised: float = 0.0,
     post_norm: float = 0.0,
     input_scales: float = 1.0,
+    off_centre: float = 0.0,
     **options: Any,
 ) -> Mixture:
     """Families by their weights, in runs of at least 60 steps, with the most steps and the largest batch given."""
@@ -126,7 +128,7 @@ def _cut(
         if family is Characters:
             own["post_norm"] = post_norm
         if family not in _UNSCALED:
-            own["input_scales"] = input_scales
+            own |= {"input_scales": input_scales, "off_centre": off_centre}
         families.append(family(min_steps=60, max_steps=max_steps, max_batch=max_batch, **options, **own))
     return Mixture(families, list(weights.values()))
 
