@@ -21,14 +21,15 @@ from rlsched.envs.tasks import (
     Signals,
 )
 from rlsched.envs.tasks import characters as characters_module
+from rlsched.envs.tasks.data import FARTHEST, DataConfig
 from tests.tasks import CLEAN, DATA, clean, configs, family_of, generator, rows
 
 
 @pytest.mark.parametrize("name", ["digits", "digits_cnn", "autoencoder"])
-@pytest.mark.parametrize("scale", [0.25, 4.0])
-def test_units_make_nothing_harder(name, scale):
+@pytest.mark.parametrize("units", [{"input_scale": 0.25}, {"input_scale": 4.0}, {"input_offset": 2.0}])
+def test_units_make_nothing_harder(name, units):
     """Nor easier: the buckets are those of standardised inputs."""
-    before, after = (clean(name, input_scale=each, duplicates=0.3, num_examples=200) for each in (1.0, scale))
+    before, after = (clean(name, **each, duplicates=0.3, num_examples=200) for each in ({}, units))
     np.testing.assert_array_equal(after.buckets.ids, before.buckets.ids)
 
 
@@ -53,6 +54,19 @@ def test_transformers_are_post_norm_as_often_as_asked_and_nothing_else_changes()
     assert isinstance(Characters().build(post_norm).make_model(generator()).norm, nn.Identity)
 
 
+@pytest.mark.parametrize("family", [Digits, Autoencoder])
+def test_inputs_are_off_centre_as_often_as_asked_and_nothing_else_changes(family):
+    drawn = [family(off_centre=1.0).sample(np.random.default_rng(seed)) for seed in range(12)]
+    plain = [family().sample(np.random.default_rng(seed)) for seed in range(12)]
+    # What is drawn after it differs, as one number more was; the common settings are drawn before.
+    for config, other in zip(drawn, plain, strict=True):
+        assert 0.0 < config.input_offset <= FARTHEST
+        assert other.input_offset == 0.0
+        for field in dataclasses.fields(DataConfig):
+            if field.name != "input_offset":
+                assert getattr(config, field.name) == getattr(other, field.name)
+
+
 def test_practice_has_networks_and_inputs_that_the_suite_has_not():
     def drawn(name):
         rng = np.random.default_rng(0)
@@ -66,10 +80,12 @@ def test_practice_has_networks_and_inputs_that_the_suite_has_not():
     scales = [config.input_scale for config in practice]
     assert min(scales) < 0.3 < 3.0 < max(scales)
     assert max(abs(math.log(scale)) for scale in scales) <= math.log(4.0) + 1e-9
+    off_centre = [config.input_offset > 0.0 for config in practice]
+    assert 0.3 < np.mean(off_centre) < 0.7
     for config in practice:
         if isinstance(config, (CharactersConfig, ModularConfig)):
-            assert config.input_scale == 1.0
-    assert {config.input_scale for config in wide} == {1.0}
+            assert (config.input_scale, config.input_offset) == (1.0, 0.0)
+    assert {(config.input_scale, config.input_offset) for config in wide} == {(1.0, 0.0)}
     assert not any(getattr(config, "normalised", False) for config in wide)
     assert all(getattr(config, "norm_first", True) for config in wide)
 
@@ -84,6 +100,17 @@ def test_inputs_are_scaled_as_asked_and_targets_are_not(name):
         assert torch.equal(y, same)
     spread = [inputs.std().item() for inputs in (before.train.tensors[0], after.drifted.tensors[0])]
     assert spread[1] == pytest.approx(3.0 * spread[0], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["digits", "teacher", "digits_cnn", "autoencoder"])
+def test_inputs_have_the_mean_asked_for_before_and_after_a_shift(name):
+    before, after = clean(name, drift=0.5), clean(name, input_offset=2.0, input_scale=3.0, drift=0.5)
+    spread = before.train.tensors[0].double().std(correction=0).item()
+    for part in ("train", "validation", "test", "drifted"):
+        one, other = (getattr(task, part) for task in (before, after))
+        (x, y), (moved, same) = (getattr(held, "tensors", held) for held in (one, other))
+        torch.testing.assert_close(moved, 3.0 * (x + 2.0 * spread), rtol=1e-5, atol=1e-5)
+        assert torch.equal(y, same)
 
 
 @pytest.mark.parametrize("name", DATA)

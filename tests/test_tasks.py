@@ -114,6 +114,12 @@ def test_settings_of_another_family_are_refused(name):
             {"input_scale": 2.0},
             r"input_scale must be a finite number in \[1.0, 1.0\].*Inputs are tokens",
         ),
+        ("digits", {"input_offset": -1.0}, r"input_offset must be a finite number in \[0.0, 10.0\], got -1"),
+        (
+            "characters",
+            {"input_offset": 1.0},
+            r"input_offset must be a finite number in \[0.0, 0.0\].*Inputs are tokens",
+        ),
         ("signals", {"model": "rnn"}, "model must be one of cnn, mlp, got 'rnn'"),
         ("characters", {"width": 7}, "width must be even, for two heads, got 7"),
         ("parity", {"num_secret": 99}, "num_secret must be an integer in"),
@@ -129,7 +135,9 @@ def test_bad_settings_are_refused_by_name(name, changes, words):
         dataclasses.replace(configs(name)[0], **changes)
 
 
-@pytest.mark.parametrize("option", [{"normalised": 2.0}, {"input_scales": 0.5}, {"input_scales": 1e3}])
+@pytest.mark.parametrize(
+    "option", [{"normalised": 2.0}, {"input_scales": 0.5}, {"input_scales": 1e3}, {"off_centre": 2.0}]
+)
 def test_bad_options_of_a_family_are_refused_by_name(option):
     with pytest.raises(ValueError, match=rf"{next(iter(option))} must be a finite number in \["):
         DigitsCNN(**option)
@@ -140,8 +148,10 @@ def test_a_share_of_post_norm_transformers_is_a_share():
         Characters(post_norm=2.0)
 
 
-def test_tokens_are_not_scaled():
+def test_tokens_have_no_units():
     with pytest.raises(
         ValueError, match=r"input_scales must be a finite number in \[1.0, 1.0\].*Inputs are tokens"
     ):
         Characters(input_scales=2.0)
+    with pytest.raises(ValueError, match=r"off_centre must be a finite number in \[0.0, 0.0\].*Inputs are tokens"):
+        Characters(off_centre=0.5)

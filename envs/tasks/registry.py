@@ -97,8 +97,8 @@ def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     would overfit, and a policy would learn that a lower learning rate is the safe one. So that it does not learn
     what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, half
     of the transformers normalise after their layers, and inputs are up to four times as large or small as
-    standardised ones, half of them with another mean than zero. Half of the tasks have a curriculum: most runs that
-    a policy will schedule have none.
+    standardised ones, half of them with another mean than zero. Half of the tasks have a curriculum: most runs
+    that a policy will schedule have none.
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
