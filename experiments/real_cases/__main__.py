@@ -23,6 +23,7 @@ from rlsched.experiments.plots.real_cases import plot_real_cases
 from rlsched.experiments.real_cases.cases import CASES
 from rlsched.experiments.real_cases.data import BATCH, STEPS
 from rlsched.experiments.real_cases.examine import DEFAULT, EVERY, METHODS, RATES, SEEDS, TUNING, Found, examine
+from rlsched.experiments.real_cases.fresh import FRESH
 from rlsched.experiments.real_cases.held_back import HELD_BACK
 from rlsched.experiments.spawned import spawned
 from rlsched.experiments.tables import markdown
@@ -70,7 +71,7 @@ def _mean(ratios: list[float]) -> str:
 def main(
     out: Path,
     policy: Path | None = None,
-    cases: Literal["first", "held-back", "all"] = "first",
+    cases: Literal["first", "held-back", "fresh", "all"] = "first",
     only: str = "",
     judge: Literal["test", "validation"] = "test",
     workers: int = 0,
@@ -81,13 +82,14 @@ def main(
         out: folder of results.json, table.md and real_cases.png.
         policy: file of the policy; by default the one that comes with rlsched.
         cases: "first", twelve of which most took part in the choice of the shipped policy; "held-back", twelve
-            that had no part in the choice of its network; or "all" of them.
+            more, of which some had a part in how it begins; "fresh", twelve by which nothing was ever chosen; or
+            "all" of them.
         only: what names of cases must contain.
         judge: losses that are shown; to choose among policies, "validation", so that "test" can report.
         workers: processes, each with a case at a time; 0 for this one alone.
     """
     _check.integer("workers", workers, 0)
-    asked = {"first": CASES, "held-back": HELD_BACK, "all": EVERY}[cases]
+    asked = {"first": CASES, "held-back": HELD_BACK, "fresh": FRESH, "all": EVERY}[cases]
     names = [case.name for case in asked if only in case.name]
     if not names:
         every = "; ".join(case.name for case in asked)

@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rlsched.contract import Array
 from rlsched.envs.tasks import UserTask
-from rlsched.envs.tasks.losses import sequence_cross_entropy
+from rlsched.envs.tasks.losses import sequence_cross_entropy, squared_error
 from rlsched.experiments.real_cases.data import user_task
 
 LENGTH = 32
 """Characters of a sequence."""
+FREQUENCIES = 8
+"""Octaves of the sines and cosines that coordinates are given as."""
 TEXT = 200_000
 """Characters of a text that are in use, its first."""
 
@@ -49,6 +52,15 @@ def next_character(text: str, make_model: Callable[[int], nn.Module], seed: int)
     windows = codes[: len(codes) // (LENGTH + 1) * (LENGTH + 1)].reshape(-1, LENGTH + 1)
     x, y = windows[:, :-1], windows[:, 1:]
     return user_task(x, y, lambda: make_model(len(letters)), sequence_cross_entropy, seed)
+
+
+def picture(values: Array, seed: int, standardise: bool = False) -> UserTask:
+    """A regression from points in [0, 1]^2 to `values` (H, W, D)."""
+    height, width, outputs = values.shape
+    points = np.stack(np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij"), axis=-1)
+    angles = (points.reshape(-1, 2, 1) * np.pi * 2.0 ** np.arange(FREQUENCIES)).reshape(height * width, -1)
+    x, y = np.concatenate([np.sin(angles), np.cos(angles)], axis=1), values.reshape(-1, outputs)
+    return user_task(x, y, lambda: mlp(x.shape[1], 128, outputs), squared_error, seed, standardise=standardise)
 
 
 class Recurrent(nn.Module):

@@ -19,34 +19,23 @@ from torch import nn
 from rlsched.contract import Array
 from rlsched.envs.tasks import UserTask
 from rlsched.envs.tasks.losses import cross_entropy, squared_error
-from rlsched.experiments.real_cases.case import Case, Recurrent, Transformer, mlp, next_character
+from rlsched.experiments.real_cases.case import Case, Recurrent, Transformer, mlp, next_character, picture
 from rlsched.experiments.real_cases.data import user_task
 
-FREQUENCIES = 8
-"""Octaves of the sines and cosines that coordinates are given as."""
 PATCH = 8
 """Points of a patch, either way."""
 
 
 def photograph(seed: int) -> UserTask:
     """The colour of each point of a photograph of a flower, of its coordinates."""
-    return _picture(_photographs()[1][::6, ::6] / 255.0, seed)
+    return picture(_photographs()[1][::6, ::6] / 255.0, seed)
 
 
 def landscape(seed: int) -> UserTask:
     """The height of each point of a map of Tennessee, in standard deviations."""
     with np.load(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False)) as found:
         heights = found["elevation"][::6, ::6, None].astype(float)
-    return _picture(heights, seed, standardise=True)
-
-
-def _picture(values: Array, seed: int, standardise: bool = False) -> UserTask:
-    """A regression from points in [0, 1]^2 to `values` (H, W, D)."""
-    height, width, outputs = values.shape
-    points = np.stack(np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij"), axis=-1)
-    angles = (points.reshape(-1, 2, 1) * np.pi * 2.0 ** np.arange(FREQUENCIES)).reshape(height * width, -1)
-    x, y = np.concatenate([np.sin(angles), np.cos(angles)], axis=1), values.reshape(-1, outputs)
-    return user_task(x, y, lambda: mlp(x.shape[1], 128, outputs), squared_error, seed, standardise=standardise)
+    return picture(heights, seed, standardise=True)
 
 
 def patches(wrong: float) -> Callable[[int], UserTask]:

@@ -13,10 +13,11 @@ from rlsched.experiments.plain_run import TORCH_SCHEDULES, RunResult, run_policy
 from rlsched.experiments.real_cases.case import Case
 from rlsched.experiments.real_cases.cases import CASES
 from rlsched.experiments.real_cases.data import BATCH, STEPS
+from rlsched.experiments.real_cases.fresh import FRESH
 from rlsched.experiments.real_cases.held_back import HELD_BACK
 from rlsched.scheduler import DEFAULT_DECISIONS
 
-EVERY = (*CASES, *HELD_BACK)
+EVERY = (*CASES, *HELD_BACK, *FRESH)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Base learning rates at which every schedule of torch is tried."""
 TUNING, SEEDS = 0, (1, 2, 3)
