@@ -44,6 +44,7 @@ class Autoencoder(DataFamily):
     """Autoencoders of digits. Where there are domains they denoise: targets are clean."""
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.3, "adam": 0.01, "adamw": 0.01}
+    most_examples: ClassVar[float] = 1079
     config_type: ClassVar = AutoencoderConfig
 
     def sample(self, rng: np.random.Generator) -> AutoencoderConfig:

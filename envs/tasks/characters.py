@@ -92,6 +92,7 @@ class Characters(DataFamily):
     post_norm: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.2, "adam": 0.01, "adamw": 0.01}
+    most_examples: ClassVar[float] = 580
     config_type: ClassVar = CharactersConfig
 
     def __post_init__(self) -> None:

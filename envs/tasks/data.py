@@ -14,6 +14,8 @@ from rlsched.envs.tasks.task import TaskConfig, TaskFamily
 
 DECISIONS = (10, 20, 25, 50, 100)
 """Divisors of 100, so that whole episodes fill a rollout of 100 decisions."""
+FEWEST = 80
+"""Training examples that a task has at least."""
 FARTHEST = 2.5
 """Standard deviations by which the mean of inputs is off zero at most, where it is. Pixels are off by 1 to 2."""
 SCORERS = ("probe", "reference_loss", "forgetting", "loss_variance")
@@ -85,8 +87,10 @@ class DataFamily(TaskFamily):
         min_batch: smallest batch; batch sizes are powers of two.
         max_batch: largest batch.
         steered: share of the tasks that have a curriculum, in [0, 1].
-        most_epochs: passes over the training examples at most: longer runs are given more examples, as far as
-            the family has them. Without it 80 to 1,000 examples serve runs of any length.
+        epochs: fewest and most passes over the training examples, log-uniform between; a run is given as many
+            examples as that takes, and batches that a family has the examples for, as far as it can. How often
+            examples are seen again is most of what tells learning rates apart. None for 80 to 1,000 examples in
+            runs of any length.
         input_scales: largest factor by which inputs are larger or smaller than standardised ones, in [1, 100];
             log-uniform. `sensible_lr` does not know of it. 1 for families of tokens.
         off_centre: share of the tasks whose inputs have a mean other than 0, uniform up to `FARTHEST` standard
@@ -100,12 +104,14 @@ class DataFamily(TaskFamily):
     min_batch: int = 8
     max_batch: int = 256
     steered: float = 0.75
-    most_epochs: float = math.inf
+    epochs: tuple[float, float] | None = None
     input_scales: float = 1.0
     off_centre: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
     """Learning rates about right for the family; base learning rates are misjudged around them."""
+    most_examples: ClassVar[float] = math.inf
+    """Training examples that the family has at most, or that it would take too long to make more of."""
 
     def __post_init__(self) -> None:
         _check.integer("num_buckets", self.num_buckets, 1, 32)
@@ -117,8 +123,10 @@ class DataFamily(TaskFamily):
         _check.real("steered", self.steered, 0.0, 1.0)
         _check.real("input_scales", self.input_scales, 1.0, 100.0)
         _check.real("off_centre", self.off_centre, 0.0, 1.0)
-        if not self.most_epochs >= 1.0:
-            raise ValueError(f"most_epochs must be at least 1, got {self.most_epochs}: leave it out for no bound.")
+        if self.epochs is not None:
+            least, most = self.epochs
+            _check.real("epochs[0]", least, 0.01, 1e6)
+            _check.real("epochs[1]", most, least, 1e6)
         if not self._batches():
             raise ValueError(
                 f"min_batch to max_batch must hold a power of two, got {self.min_batch} to {self.max_batch}."
@@ -127,9 +135,17 @@ class DataFamily(TaskFamily):
     def _batches(self) -> list[int]:
         return [2**power for power in range(20) if self.min_batch <= 2**power <= self.max_batch]
 
-    def _fewest_examples(self, num_steps: int, batch_size: int) -> int:
-        """How many examples a run has to have for no more than `most_epochs`."""
-        return math.ceil(num_steps * batch_size / self.most_epochs)
+    def _data_size(self, rng: np.random.Generator, num_steps: int) -> tuple[int, int]:
+        """Batch size and training examples of a run of `num_steps`."""
+        batches = self._batches()
+        if self.epochs is None:
+            return int(rng.choice(batches)), round(log_uniform(rng, FEWEST, 1000))
+        fewest, most = self.epochs
+        batch_size = int(
+            rng.choice([b for b in batches if num_steps * b <= most * self.most_examples] or batches[:1])
+        )
+        examples = math.ceil(num_steps * batch_size / log_uniform(rng, fewest, most))
+        return batch_size, int(min(max(examples, FEWEST), self.most_examples))
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
         """See `TaskFamily`; the base learning rate stays as misjudged as it was drawn."""
@@ -154,7 +170,7 @@ class DataFamily(TaskFamily):
             bucket_by = "domain"
         data_seed = int(rng.integers(2**31))
         num_decisions = int(rng.choice([n for n in DECISIONS if n < num_steps]))
-        batch_size = int(rng.choice(self._batches()))
+        batch_size, num_examples = self._data_size(rng, num_steps)
         return {
             "data_seed": data_seed,
             "num_steps": num_steps,
@@ -170,7 +186,7 @@ class DataFamily(TaskFamily):
             "probed": bool(rng.random() < 0.25),
             # A reference training costs as much as fifty builds without.
             "scorer": str(rng.choice(SCORERS, p=[0.985, 0.005, 0.005, 0.005])),
-            "num_examples": max(round(log_uniform(rng, 80, 1000)), self._fewest_examples(num_steps, batch_size)),
+            "num_examples": num_examples,
             "label_noise": float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0.0,
             "noisy_validation": bool(rng.random() < 0.25),
             "imbalance": log_uniform(rng, 0.1, 1.0) if rng.random() < 1 / 3 else 1.0,

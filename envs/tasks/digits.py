@@ -44,6 +44,7 @@ class Digits(DataFamily):
 
     max_batch: int = 128
 
+    most_examples: ClassVar[float] = 1079
     config_type: ClassVar = DigitsConfig
 
     def __post_init__(self) -> None:

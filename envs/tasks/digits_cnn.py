@@ -52,6 +52,7 @@ class DigitsCNN(DataFamily):
     normalised: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.03, "adam": 0.01, "adamw": 0.01}
+    most_examples: ClassVar[float] = 1079
     config_type: ClassVar = DigitsCNNConfig
 
     def __post_init__(self) -> None:

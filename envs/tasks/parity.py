@@ -47,11 +47,14 @@ class Parity(DataFamily):
     """
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.2, "adam": 0.03, "adamw": 0.03}
+    most_examples: ClassVar[float] = 3000
     config_type: ClassVar = ParityConfig
 
     def sample(self, rng: np.random.Generator) -> ParityConfig:
         """Settings of one task."""
-        common = self.common(rng) | {"num_examples": round(log_uniform(rng, 500, 3000))}
+        common = self.common(rng)
+        if self.epochs is None:
+            common["num_examples"] = round(log_uniform(rng, 500, 3000))
         return ParityConfig(
             **common,
             **sample_perceptron(rng),

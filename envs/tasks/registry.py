@@ -102,7 +102,7 @@ def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
-        num_buckets=num_buckets, misjudged=misjudged, most_epochs=20.0, normalised=0.5, post_norm=0.5,
+        num_buckets=num_buckets, misjudged=misjudged, epochs=(1.0, 20.0), normalised=0.5, post_norm=0.5,
         input_scales=4.0, off_centre=0.5, steered=0.5,
     )  # fmt: skip
 

@@ -83,6 +83,7 @@ class Signals(DataFamily):
     normalised: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.03, "adam": 0.003, "adamw": 0.003}
+    most_examples: ClassVar[float] = 4000
     config_type: ClassVar = SignalsConfig
 
     def __post_init__(self) -> None:

@@ -45,6 +45,7 @@ class Tabular(DataFamily):
 
     max_batch: int = 64
 
+    most_examples: ClassVar[float] = 343
     config_type: ClassVar = TabularConfig
 
     def sample(self, rng: np.random.Generator) -> TabularConfig:

@@ -65,19 +65,21 @@ class Teacher(DataFamily):
     """Teacher tasks: half are classifications of 2 to 10 classes, half regressions of 1 to 4 targets."""
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.03, "adam": 0.01, "adamw": 0.01}
+    most_examples: ClassVar[float] = 8000
     config_type: ClassVar = TeacherConfig
 
     def sample(self, rng: np.random.Generator) -> TeacherConfig:
         """Settings of one task."""
         teacher = sample_perceptron(rng)
         common = self.common(rng)
-        fewest = self._fewest_examples(common["num_steps"], common["batch_size"])
         return TeacherConfig(
             **common,
             **sample_perceptron(rng),
             init_scale=log_uniform(rng, 0.5, 2.0),
             # Three fifths are trained on.
-            pool_size=max(round(log_uniform(rng, 600, 2500)), math.ceil(fewest / 0.6)),
+            pool_size=max(
+                round(log_uniform(rng, 600, 2500)), math.ceil(common["num_examples"] / 0.6) if self.epochs else 0
+            ),
             num_features=round(log_uniform(rng, 4, 64)),
             regression=bool(rng.random() < 0.5),
             num_classes=int(rng.integers(2, 11)),
