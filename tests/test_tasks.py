@@ -11,20 +11,44 @@ import torch
 from torch import nn
 
 from rlsched.envs.tasks import (
+    Autoencoder,
     Characters,
+    Digits,
     DigitsCNN,
+    Parity,
+    Signals,
+    Tabular,
     Teacher,
 )
+from rlsched.envs.tasks.data import FEWEST
 from tests.tasks import DATA, LEAVES, configs, family_of, generator, np_state, same
 
 
-def test_longer_runs_have_more_examples_where_there_are_more():
-    family = Teacher(most_epochs=5.0, max_steps=600)
+def test_runs_have_the_examples_for_the_passes_that_were_asked_for():
+    family = Teacher(epochs=(2.0, 5.0), max_steps=600)
     drawn = [family.sample(np.random.default_rng(seed)) for seed in range(40)]
-    epochs = [config.num_steps * config.batch_size / config.num_examples for config in drawn]
-    assert max(epochs) <= 5.0 < max(c.num_steps * c.batch_size for c in drawn) / 1000
+    free = [config for config in drawn if FEWEST < config.num_examples < family.most_examples]
+    epochs = [config.num_steps * config.batch_size / config.num_examples for config in free]
+    assert len(free) > 30
+    assert 1.9 < min(epochs) < 2.5, "a part of an example more makes a little less than two"
+    assert 4.5 < max(epochs) <= 5.0
     longest = max((c for c in drawn if c.imbalance == 1.0), key=lambda config: config.num_examples)
     assert len(family.build(longest).buckets.ids) == longest.num_examples > 1000, "its pool of examples grew too"
+
+
+@pytest.mark.parametrize("family", [Digits, DigitsCNN, Autoencoder, Tabular, Signals, Parity, Characters])
+def test_no_more_examples_are_asked_for_than_there_are(family):
+    drawn = [family(epochs=(1.0, 20.0), max_steps=600).sample(np.random.default_rng(seed)) for seed in range(60)]
+    most = max(config.num_examples for config in drawn)
+    assert most == family.most_examples
+    many = next(config for config in drawn if config.num_examples == most)
+    whole = dataclasses.replace(many, imbalance=1.0, **{"num_classes": 10} if family is Digits else {})
+    if family is not Tabular:  # whose sets are of four sizes
+        assert len(family().build(whole).buckets.ids) == pytest.approx(most, rel=0.01)
+    # Batches are such that even all of them are not seen too often, if there are batches so small.
+    for config in drawn:
+        times = config.num_steps * config.batch_size / family.most_examples
+        assert times <= 20.0 or config.batch_size == 8
 
 
 @pytest.mark.parametrize("name", [*LEAVES, "broad", "short", "wide", "practice"])
@@ -141,6 +165,12 @@ def test_bad_settings_are_refused_by_name(name, changes, words):
 def test_bad_options_of_a_family_are_refused_by_name(option):
     with pytest.raises(ValueError, match=rf"{next(iter(option))} must be a finite number in \["):
         DigitsCNN(**option)
+
+
+@pytest.mark.parametrize("epochs", [(0.0, 5.0), (5.0, 2.0)])
+def test_passes_over_the_data_are_a_range(epochs):
+    with pytest.raises(ValueError, match=r"epochs\[[01]\] must be a finite number in \["):
+        Digits(epochs=epochs)
 
 
 def test_a_share_of_post_norm_transformers_is_a_share():
