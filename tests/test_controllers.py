@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from rlsched import Constant, Guard, Linear, Policy, PolicyController, RunSpec, Window
-from rlsched.controllers.learned import _FIXED
+from rlsched.controllers.learned import _FIXED, CEILING
 from rlsched.observation import RUN_FEATURES
 from tests.policies import random_policy
 
-RUN = RunSpec.single(100, 10, 0.1, adaptive=True, bucket_shares=[0.5, 0.5])
+RUN = RunSpec.single(100, 10, 1e-3, adaptive=True, bucket_shares=[0.5, 0.5])
 
 
 def windows(losses, run=RUN):
@@ -31,6 +31,49 @@ def run_through(controller, losses, run=RUN):
         decision.check(window)
         decisions.append((window, decision))
     return decisions
+
+
+def raising_policy():
+    """A policy that always raises the learning rate as far as it can."""
+    policy = random_policy(0, gain=0.0)
+    return Policy({**policy.tensors, "lr_head.bias": np.ones(1, np.float32)}, policy.metadata)
+
+
+@pytest.mark.parametrize(
+    ("base", "adaptive", "highest"),
+    [
+        (1e-3, True, CEILING),
+        ([1e-5, 1e-3], True, CEILING),
+        ([2e-1, 1e-3], True, 2e-1),  # somebody's choice
+        (1e-3, False, np.inf),
+    ],
+)
+def test_a_policy_raises_no_learning_rate_of_adam_above_the_ceiling(base, adaptive, highest):
+    run = RunSpec.single(100, 10, base, adaptive=adaptive)
+    decisions = run_through(PolicyController(raising_policy()), [2.0] * 10, run)
+    rates = np.concatenate([d.lr_scale[0, : w.steps_ahead[0]] for w, d in decisions[:-1]]) * np.max(base)
+    kinds = {kind for _, decision in decisions for kind, _ in decision.notes}
+    if adaptive:
+        assert rates.max() == pytest.approx(highest)
+        assert kinds == {"lr_ceiling"}
+    else:
+        assert rates.max() > 5.0 * CEILING
+        assert not kinds
+
+
+def test_a_policy_that_was_held_at_the_ceiling_comes_down_from_there():
+    """What it wanted beyond does not add up."""
+    run = RunSpec.single(100, 10, 1e-3, adaptive=True)
+    up, down = (PolicyController(Policy({**raising_policy().tensors, "lr_head.bias": np.full(1, bias, np.float32)},
+                raising_policy().metadata)) for bias in (1.0, -1.0))  # fmt: skip
+    state = up.init(run)
+    *seen, last = list(windows([2.0] * 6, run))
+    for window in seen:
+        state, held = up.decide(state, window)
+    _, lowered = down.decide(state, last)
+    spec = up.policy.metadata.action
+    before, after = (d.lr_scale[0, 0] / (1.0 - w.progress[0]) for w, d in ((seen[-1], held), (last, lowered)))
+    assert after == pytest.approx(before * 10.0**-spec.max_move)
 
 
 def test_without_losses_a_policy_is_linear_decay_after_the_warmup():

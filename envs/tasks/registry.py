@@ -91,10 +91,10 @@ def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 
 
 def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
-    """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and at most 20 epochs.
+    """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and 1 to 20 epochs.
 
-    What shipped policies are trained on. Longer runs have more data, where there are more; otherwise most of them
-    would overfit, and a policy would learn that a lower learning rate is the safe one. So that it does not learn
+    What policies for everybody are trained on. Epochs are few, as far as there are data: otherwise most runs would
+    overfit, and a policy would learn that a lower learning rate is the safe one. So that it does not learn
     what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, half
     of the transformers normalise after their layers, and inputs are up to four times as large or small as
     standardised ones, half of them with another mean than zero. Half of the tasks have a curriculum: most runs
