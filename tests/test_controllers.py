@@ -52,13 +52,10 @@ def test_a_policy_raises_no_learning_rate_of_adam_above_the_ceiling(base, adapti
     run = RunSpec.single(100, 10, base, adaptive=adaptive)
     decisions = run_through(PolicyController(raising_policy()), [2.0] * 10, run)
     rates = np.concatenate([d.lr_scale[0, : w.steps_ahead[0]] for w, d in decisions[:-1]]) * np.max(base)
-    kinds = {kind for _, decision in decisions for kind, _ in decision.notes}
     if adaptive:
         assert rates.max() == pytest.approx(highest)
-        assert kinds == {"lr_ceiling"}
     else:
         assert rates.max() > 5.0 * CEILING
-        assert not kinds
 
 
 def test_a_policy_that_was_held_at_the_ceiling_comes_down_from_there():

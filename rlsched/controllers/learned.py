@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +12,9 @@ from rlsched.policy import Policy
 
 FAR = 8.0
 """Standard deviations from the mean of training beyond which an observation is of a kind the policy never saw."""
-_Notes = tuple[tuple[str, str], ...]
-
 CEILING = 0.1
 """Highest learning rate that a policy gives an optimizer of Adam's kind, whose steps move each weight by about as
 much: see docs/findings.md."""
-_CEILING_NOTE = (
-    (
-        "lr_ceiling",
-        f"the policy would raise the learning rate above {CEILING}: it is held there, as all that an optimizer of "
-        "Adam's kind does beyond is to ruin a run.",
-    ),
-)
 _FIXED = {"progress", "decisions_left", "interval", "log_scale", "last_move", "batch_size", "adaptive", "feedback",
           "curriculum"}  # fmt: skip
 """What a run is, and what was done in it, rather than how it fares: a longer run is none of another kind."""
@@ -60,30 +50,26 @@ class PolicyController:
     def decide(self, state: State, window: Window) -> tuple[State, Decision]:
         interface = self.policy.interface
         state, observation = interface.observe(state, window)
-        action, ceiling_note = self._below_ceiling(state, window, self.policy.act(observation))
+        action = self._below_ceiling(state, window, self.policy.act(observation))
         distance = self._distance(observation)
         far = distance.max(axis=1) > FAR
         if not far.any():
-            state, decision = interface.act(state, window, action)
-            return state, dataclasses.replace(decision, notes=ceiling_note)
+            return interface.act(state, window, action)
         cautious = np.zeros_like(action)
         cautious[:, 0] = np.minimum(action[:, 0], 0.0)
         state, decision = interface.act(state, window, np.where(far[:, None], cautious, action))
         note = _note(observation[0], distance[0]) if len(far) == 1 else ()
         return state, Decision(decision.lr_scale, decision.bucket_weights, note)
 
-    def _below_ceiling(self, state: State, window: Window, action: Array) -> tuple[Array, _Notes]:
-        """`action` with moves that keep the learning rate below the ceiling; a note if that changes them."""
-        spec, max_move = window.spec, self.policy.metadata.action.max_move
+    def _below_ceiling(self, state: State, window: Window, action: Array) -> Array:
+        """`action` (R, 1 + K) with moves that keep the learning rate below the ceiling."""
         # A base that is above it is somebody's choice, and as high as the policy goes then.
-        factor = np.maximum(CEILING / np.maximum(np.fmax.reduce(spec.base_lr, axis=1), 1e-30), 1.0)
-        decay = 1.0 - np.minimum(window.progress, 0.999)
-        room = (np.log10(factor / decay) - state["action"]["log_scale"]) / max_move
-        move = np.where(spec.adaptive, np.clip(room, -1.0, action[:, 0]), action[:, 0])
-        if (move == action[:, 0]).all():
-            return action, ()
-        bounded = np.concatenate([move[:, None], action[:, 1:]], axis=1)
-        return bounded, _CEILING_NOTE if len(move) == 1 else ()
+        base = np.fmax.reduce(window.spec.base_lr, axis=1)
+        highest = np.maximum(CEILING / np.maximum(base, 1e-30), 1.0) / (1.0 - np.minimum(window.progress, 0.999))
+        room = (np.log10(highest) - state["action"]["log_scale"]) / self.policy.metadata.action.max_move
+        bounded = action.copy()
+        bounded[:, 0] = np.where(window.spec.adaptive, np.clip(room, -1.0, action[:, 0]), action[:, 0])
+        return bounded
 
     def _distance(self, observation: Array) -> Array:
         """(R, F) standard deviations of each measured run feature from its mean in training."""
@@ -92,7 +78,7 @@ class PolicyController:
         return distance
 
 
-def _note(observation: Array, distance: Array) -> _Notes:
+def _note(observation: Array, distance: Array) -> tuple[tuple[str, str], ...]:
     worst = int(distance.argmax())
     feature = RUN_FEATURES[worst]
     message = (
