@@ -1,6 +1,7 @@
 """Every family of tasks: what it draws, and what it refuses."""
 
 import dataclasses
+import hashlib
 import math
 import pickle
 import random
@@ -49,6 +50,16 @@ def test_no_more_examples_are_asked_for_than_there_are(family):
     for config in drawn:
         times = config.num_steps * config.batch_size / family.most_examples
         assert times <= 20.0 or config.batch_size == 8
+
+
+def test_the_tasks_that_evidence_was_measured_on_are_drawn_as_they_were():
+    """Whoever changes what is drawn, or in which order, has to measure docs/evidence.json anew."""
+    drawn = [family_of("wide").sample(np.random.default_rng(seed)) for seed in range(20)]
+    told = [
+        (c.num_steps, c.batch_size, c.num_examples, c.data_seed, c.num_decisions, f"{c.base_lr:.4g}")
+        for c in drawn
+    ]
+    assert hashlib.sha256(repr(told).encode()).hexdigest()[:16] == "f9512b83975478a4"
 
 
 @pytest.mark.parametrize("name", [*LEAVES, "broad", "short", "wide", "practice"])

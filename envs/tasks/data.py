@@ -135,17 +135,18 @@ class DataFamily(TaskFamily):
     def _batches(self) -> list[int]:
         return [2**power for power in range(20) if self.min_batch <= 2**power <= self.max_batch]
 
-    def _data_size(self, rng: np.random.Generator, num_steps: int) -> tuple[int, int]:
-        """Batch size and training examples of a run of `num_steps`."""
+    def _sample_batch(self, rng: np.random.Generator, num_steps: int) -> int:
         batches = self._batches()
+        if self.epochs is not None:
+            most = self.epochs[1] * self.most_examples
+            batches = [size for size in batches if num_steps * size <= most] or batches[:1]
+        return int(rng.choice(batches))
+
+    def _sample_examples(self, rng: np.random.Generator, num_steps: int, batch_size: int) -> int:
         if self.epochs is None:
-            return int(rng.choice(batches)), round(log_uniform(rng, FEWEST, 1000))
-        fewest, most = self.epochs
-        batch_size = int(
-            rng.choice([b for b in batches if num_steps * b <= most * self.most_examples] or batches[:1])
-        )
-        examples = math.ceil(num_steps * batch_size / log_uniform(rng, fewest, most))
-        return batch_size, int(min(max(examples, FEWEST), self.most_examples))
+            return round(log_uniform(rng, FEWEST, 1000))
+        examples = math.ceil(num_steps * batch_size / log_uniform(rng, *self.epochs))
+        return int(min(max(examples, FEWEST), self.most_examples))
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
         """See `TaskFamily`; the base learning rate stays as misjudged as it was drawn."""
@@ -170,7 +171,7 @@ class DataFamily(TaskFamily):
             bucket_by = "domain"
         data_seed = int(rng.integers(2**31))
         num_decisions = int(rng.choice([n for n in DECISIONS if n < num_steps]))
-        batch_size, num_examples = self._data_size(rng, num_steps)
+        batch_size = self._sample_batch(rng, num_steps)
         return {
             "data_seed": data_seed,
             "num_steps": num_steps,
@@ -186,7 +187,7 @@ class DataFamily(TaskFamily):
             "probed": bool(rng.random() < 0.25),
             # A reference training costs as much as fifty builds without.
             "scorer": str(rng.choice(SCORERS, p=[0.985, 0.005, 0.005, 0.005])),
-            "num_examples": num_examples,
+            "num_examples": self._sample_examples(rng, num_steps, batch_size),
             "label_noise": float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0.0,
             "noisy_validation": bool(rng.random() < 0.25),
             "imbalance": log_uniform(rng, 0.1, 1.0) if rng.random() < 1 / 3 else 1.0,
