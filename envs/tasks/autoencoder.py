@@ -12,7 +12,7 @@ from rlsched import _check
 from rlsched.contract import Array
 from rlsched.envs.tasks.assemble import Pool, assemble
 from rlsched.envs.tasks.data import DataConfig, DataFamily, log_uniform
-from rlsched.envs.tasks.digits import load_digits
+from rlsched.envs.tasks.digits import DIGITS, load_digits
 from rlsched.envs.tasks.losses import squared_error
 from rlsched.envs.tasks.models import ACTIVATIONS, mlp
 from rlsched.envs.tasks.task import Task, TaskConfig, expect
@@ -44,7 +44,7 @@ class Autoencoder(DataFamily):
     """Autoencoders of digits. Where there are domains they denoise: targets are clean."""
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.3, "adam": 0.01, "adamw": 0.01}
-    most_examples: ClassVar[float] = 1079
+    most_examples: ClassVar[float] = DIGITS
     config_type: ClassVar = AutoencoderConfig
 
     def sample(self, rng: np.random.Generator) -> AutoencoderConfig:

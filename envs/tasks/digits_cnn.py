@@ -11,7 +11,7 @@ import numpy as np
 from rlsched import _check
 from rlsched.envs.tasks.assemble import Pool, assemble
 from rlsched.envs.tasks.data import DataConfig, DataFamily, happens
-from rlsched.envs.tasks.digits import load_digits
+from rlsched.envs.tasks.digits import DIGITS, load_digits
 from rlsched.envs.tasks.losses import cross_entropy
 from rlsched.envs.tasks.models import check_groups, image_cnn
 from rlsched.envs.tasks.task import Task, TaskConfig, expect
@@ -52,7 +52,7 @@ class DigitsCNN(DataFamily):
     normalised: float = 0.0
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.03, "adam": 0.01, "adamw": 0.01}
-    most_examples: ClassVar[float] = 1079
+    most_examples: ClassVar[float] = DIGITS
     config_type: ClassVar = DigitsCNNConfig
 
     def __post_init__(self) -> None:

@@ -82,8 +82,8 @@ def main(
         out: folder of results.json, table.md and real_cases.png.
         policy: file of the policy; by default the one that comes with rlsched.
         cases: "first", twelve of which most took part in the choice of the shipped policy; "held-back", twelve
-            more, of which some had a part in how it begins; "fresh", twelve by which nothing was ever chosen; or
-            "all" of them.
+            more, of which some had a part in how it begins; "fresh", twelve that were written down before any
+            run of them, and of which two had a part in its ceiling; or "all" of them.
         only: what names of cases must contain.
         judge: losses that are shown; to choose among policies, "validation", so that "test" can report.
         workers: processes, each with a case at a time; 0 for this one alone.

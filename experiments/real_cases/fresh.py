@@ -1,4 +1,4 @@
-"""Cases written down before the policy that they judge was trained: nothing was ever chosen by them."""
+"""Cases written down before any policy was run on them; its ceiling was decided by two of them."""
 
 from __future__ import annotations
 
