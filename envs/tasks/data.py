@@ -88,9 +88,8 @@ class DataFamily(TaskFamily):
         max_batch: largest batch.
         steered: share of the tasks that have a curriculum, in [0, 1].
         epochs: fewest and most passes over the training examples, log-uniform between; a run is given as many
-            examples as that takes, and batches that a family has the examples for, as far as it can. How often
-            examples are seen again is most of what tells learning rates apart. None for 80 to 1,000 examples in
-            runs of any length.
+            examples as that takes, and batches that a family has the examples for, as far as it can. The best
+            learning rate goes by them. None for 80 to 1,000 examples in runs of any length.
         input_scales: largest factor by which inputs are larger or smaller than standardised ones, in [1, 100];
             log-uniform. `sensible_lr` does not know of it. 1 for families of tokens.
         off_centre: share of the tasks whose inputs have a mean other than 0, uniform up to `FARTHEST` standard

@@ -12,9 +12,9 @@ def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def squared_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Mean over outputs (B,) of the squared error of regression: inputs (B, ...), targets (B, T)."""
+    """Mean over outputs (B,) of the squared error of regression: inputs and targets (B, ...)."""
     inputs, targets = batch
-    return (model(inputs) - targets).square().mean(dim=1)
+    return (model(inputs) - targets).square().flatten(1).mean(dim=1)
 
 
 def sequence_cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

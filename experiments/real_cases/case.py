@@ -16,6 +16,8 @@ from rlsched.experiments.real_cases.data import user_task
 
 LENGTH = 32
 """Characters of a sequence."""
+PATCH = 8
+"""Points of a patch, either way."""
 FREQUENCIES = 8
 """Octaves of the sines and cosines that coordinates are given as."""
 TEXT = 200_000
@@ -61,6 +63,14 @@ def picture(values: Array, seed: int, standardise: bool = False) -> UserTask:
     angles = (points.reshape(-1, 2, 1) * np.pi * 2.0 ** np.arange(FREQUENCIES)).reshape(height * width, -1)
     x, y = np.concatenate([np.sin(angles), np.cos(angles)], axis=1), values.reshape(-1, outputs)
     return user_task(x, y, lambda: mlp(x.shape[1], 128, outputs), squared_error, seed, standardise=standardise)
+
+
+def disjoint_patches(image: Array) -> Array:
+    """(n, C, 8, 8) patches of an image (H, W, C), in an order that is always the same."""
+    height, width, colours = image.shape
+    grid = image[: height // PATCH * PATCH, : width // PATCH * PATCH]
+    cut = grid.reshape(height // PATCH, PATCH, width // PATCH, PATCH, colours).transpose(0, 2, 4, 1, 3)
+    return np.random.default_rng(0).permutation(cut.reshape(-1, colours, PATCH, PATCH))
 
 
 class Recurrent(nn.Module):

@@ -19,11 +19,16 @@ from torch import nn
 from rlsched.contract import Array
 from rlsched.envs.tasks import UserTask
 from rlsched.envs.tasks.losses import cross_entropy, squared_error
-from rlsched.experiments.real_cases.case import Case, Recurrent, Transformer, mlp, next_character, picture
+from rlsched.experiments.real_cases.case import (
+    Case,
+    Recurrent,
+    Transformer,
+    disjoint_patches,
+    mlp,
+    next_character,
+    picture,
+)
 from rlsched.experiments.real_cases.data import user_task
-
-PATCH = 8
-"""Points of a patch, either way."""
 
 
 def photograph(seed: int) -> UserTask:
@@ -52,18 +57,10 @@ def patches(wrong: float) -> Callable[[int], UserTask]:
         )  # fmt: skip
 
     def make(seed: int) -> UserTask:
-        x = np.concatenate([_patches(picture)[:1500] for picture in _photographs()])
+        x = np.concatenate([disjoint_patches(picture)[:1500] for picture in _photographs()])
         return user_task(x / 255.0 - 0.5, np.repeat([0, 1], 1500), model, cross_entropy, seed, wrong=wrong)
 
     return make
-
-
-def _patches(picture: Array) -> Array:
-    """(n, 3, 8, 8) disjoint patches of a picture (H, W, 3), in an order that is always the same."""
-    height, width, colours = picture.shape
-    grid = picture[: height // PATCH * PATCH, : width // PATCH * PATCH]
-    cut = grid.reshape(height // PATCH, PATCH, width // PATCH, PATCH, colours).transpose(0, 2, 4, 1, 3)
-    return np.random.default_rng(0).permutation(cut.reshape(-1, colours, PATCH, PATCH))
 
 
 def _photographs() -> list[Array]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import matplotlib.image
 import numpy as np
-import torch
 from matplotlib.cbook import get_sample_data
 from sklearn import datasets
 from torch import Tensor, nn
@@ -14,12 +13,17 @@ from torch import Tensor, nn
 from rlsched.contract import Array
 from rlsched.envs.tasks import UserTask
 from rlsched.envs.tasks.losses import cross_entropy, squared_error
-from rlsched.experiments.real_cases.case import LENGTH, Case, Transformer, mlp, next_character, picture
+from rlsched.experiments.real_cases.case import (
+    LENGTH,
+    Case,
+    Transformer,
+    disjoint_patches,
+    mlp,
+    next_character,
+    picture,
+)
 from rlsched.experiments.real_cases.data import user_task
 from rlsched.experiments.real_cases.held_back import NGram
-
-PATCH = 8
-"""Points of a patch, either way."""
 
 
 def quantiles(wrong: float) -> Callable[[int], UserTask]:
@@ -89,10 +93,7 @@ def sea_floor(seed: int) -> UserTask:
 def denoising(seed: int) -> UserTask:
     """Patches of a portrait, in [0, 1], of what is left of them under noise; for a CNN."""
     portrait = matplotlib.image.imread(get_sample_data("grace_hopper.jpg", asfileobj=False)).mean(axis=2) / 255.0
-    height, width = portrait.shape
-    grid = portrait[: height // PATCH * PATCH, : width // PATCH * PATCH]
-    grid = grid.reshape(height // PATCH, PATCH, width // PATCH, PATCH)
-    clean = np.random.default_rng(0).permutation(grid.transpose(0, 2, 1, 3).reshape(-1, 1, PATCH, PATCH))[:3000]
+    clean = disjoint_patches(portrait[..., None])[:3000]
     noisy = clean + 0.1 * np.random.default_rng(1).standard_normal(clean.shape)
 
     def model() -> nn.Module:
@@ -102,14 +103,14 @@ def denoising(seed: int) -> UserTask:
             nn.Conv2d(16, 1, 3, padding=1),
         )  # fmt: skip
 
-    return user_task(noisy, clean, model, _mean_squares, seed)
+    return user_task(noisy, clean, model, squared_error, seed)
 
 
 def series(seed: int) -> UserTask:
     """The next value of a chaotic series (Mackey and Glass 1977, delay 17) after each of 32, for a GRU."""
     values = _mackey_glass(3 * (LENGTH + 1) * 1500)[::3].reshape(-1, LENGTH + 1, 1)
     values = (values - values.mean()) / values.std()
-    return user_task(values[:, :-1], values[:, 1:], Forecast, _mean_squares, seed)
+    return user_task(values[:, :-1], values[:, 1:], Forecast, squared_error, seed)
 
 
 def docstrings(make_model: Callable[[int], nn.Module]) -> Callable[[int], UserTask]:
@@ -142,12 +143,6 @@ def _mackey_glass(count: int, delay: int = 17) -> Array:
         past = values[t - delay]
         values[t + 1] = 0.9 * values[t] + 0.2 * past / (1.0 + past**10)
     return values[-count:]
-
-
-def _mean_squares(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Squared errors (B,), over all that an example holds."""
-    inputs, targets = batch
-    return torch.square(model(inputs) - targets).flatten(1).mean(dim=1)
 
 
 FRESH = (
