@@ -46,14 +46,18 @@ class NetworkSettings:
     Attributes:
         units: in each of the two hidden layers of the run.
         bucket_units: hidden units per bucket.
+        members: networks of this size that learn the same, each from weights of its own; their mean acts.
     """
 
     units: int = 64
     bucket_units: int = 32
+    members: int = 1
 
     def __post_init__(self) -> None:
-        _check.integer("units", self.units, 1, MAX_UNITS)
-        _check.integer("bucket_units", self.bucket_units, 1, MAX_UNITS)
+        _check.integer("members", self.members, 1, MAX_UNITS)
+        remedy = f"A policy file holds at most {MAX_UNITS} of all members." if self.members > 1 else ""
+        _check.integer("units", self.units, 1, MAX_UNITS // self.members, remedy)
+        _check.integer("bucket_units", self.bucket_units, 1, MAX_UNITS // self.members, remedy)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 import rlsched
 from rlsched.action import ActionSpec
 from rlsched.agents.network import BucketEquivariantPolicy
 from rlsched.contract import Array
+from rlsched.observation import RUN_FEATURES
 from rlsched.policy import Policy, PolicyMetadata
 
 
@@ -42,5 +47,43 @@ def actor_tensors(policy: BucketEquivariantPolicy) -> dict[str, Array]:
     network = policy.mlp_extractor
     state = {f"normalizer.{name}": value for name, value in network.normalizer.state_dict().items()}
     state = {name: value for name, value in state.items() if not name.endswith("_sums")}
-    state |= network.actor.state_dict()
+    state |= as_one([actor.state_dict() for actor in network.actor.actors])
     return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+
+
+def as_one(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of one actor whose action is the mean of those of M `members`, which are of one size.
+
+    Its hidden units are those of all members, side by side; weights between units of different members are zero.
+    """
+    run, units = len(RUN_FEATURES), len(members[0]["trunk.0.bias"])
+
+    def below(name: str) -> Tensor:
+        return torch.cat([member[name] for member in members])
+
+    def blocks(name: str, columns: slice = slice(None)) -> Tensor:
+        return torch.block_diag(*[member[name][:, columns] for member in members])
+
+    def mean_of(name: str) -> Tensor:
+        return torch.cat([member[name] for member in members], dim=1) / len(members)
+
+    def mean(name: str) -> Tensor:
+        return torch.stack([member[name] for member in members]).mean(dim=0)
+
+    weights = {
+        "encoder": below("encoder.weight"),
+        "trunk.0": torch.cat(
+            [below("trunk.0.weight")[:, :run], blocks("trunk.0.weight", slice(run, None))], dim=1
+        ),
+        "trunk.1": blocks("trunk.1.weight"),
+        "lr_head": mean_of("lr_head.weight"),
+        "bucket_head.0": torch.cat(
+            [blocks("bucket_head.0.weight", part) for part in (slice(units), slice(units, None))], dim=1
+        ),
+        "bucket_head.1": mean_of("bucket_head.1.weight"),
+    }
+    heads = ("lr_head", "bucket_head.1")
+    biases = {name: (mean if name in heads else below)(f"{name}.bias") for name in weights}
+    return {f"{name}.weight": value for name, value in weights.items()} | {
+        f"{name}.bias": value for name, value in biases.items()
+    }

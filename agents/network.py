@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from rlsched.agents.normalizer import Normalizer
 from rlsched.agents.privileged import FACTS
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
+
+_SETTINGS = ("units", "bucket_units", "members", "privileged")
 
 
 class Trunk(nn.Module):
@@ -50,6 +52,31 @@ class Actor(Trunk):
         return torch.cat([self.lr_head(hidden), self.bucket_head[1](head)[:, :, 0]], dim=1)
 
 
+class Ensemble(nn.Module):
+    """Actors that differ in what they began from, and act as one: by the mean of their actions.
+
+    Where they have learned the same they agree; on runs unlike those they learned from they err differently, and
+    their mean errs less (deep ensembles, Lakshminarayanan et al. 2017, arXiv:1612.01474).
+    """
+
+    def __init__(self, units: int, bucket_units: int, members: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList([Actor(units, bucket_units) for _ in range(members)])
+
+    @property
+    def actors(self) -> list[Actor]:
+        """The members."""
+        return cast("list[Actor]", list(self.members))
+
+    def each(self, run: Tensor, buckets: Tensor) -> Tensor:
+        """The mean actions (M, n, 1 + K) of every member."""
+        return torch.stack([actor.act(run, buckets) for actor in self.actors])
+
+    def act(self, run: Tensor, buckets: Tensor) -> Tensor:
+        """Mean action (n, 1 + K)."""
+        return self.each(run, buckets).mean(dim=0)
+
+
 class ActorCriticNet(nn.Module):
     """What stable-baselines3 calls the mlp extractor: here it goes all the way to the mean action.
 
@@ -57,12 +84,12 @@ class ActorCriticNet(nn.Module):
     and that only if it is `privileged`.
     """
 
-    def __init__(self, num_actions: int, units: int, bucket_units: int, privileged: bool) -> None:
+    def __init__(self, num_actions: int, units: int, bucket_units: int, members: int, privileged: bool) -> None:
         super().__init__()
         self.latent_dim_pi, self.latent_dim_vf = num_actions, units
         self.privileged = privileged
         self.normalizer = Normalizer()
-        self.actor = Actor(units, bucket_units)
+        self.actor = Ensemble(units, bucket_units, members)
         self.critic = Trunk(units, bucket_units, len(FACTS) if privileged else 0)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,6 +110,7 @@ class BucketEquivariantPolicy(ActorCriticPolicy):
     Args:
         units: hidden units of the trunks.
         bucket_units: hidden units per bucket.
+        members: actors whose mean acts, each of the size above.
         privileged: whether the critic reads the facts of the task, see `agents.privileged`.
         args, kwargs: as for `ActorCriticPolicy`.
     """
@@ -90,26 +118,31 @@ class BucketEquivariantPolicy(ActorCriticPolicy):
     mlp_extractor: ActorCriticNet  # type: ignore[assignment]
 
     def __init__(
-        self, *args: Any, units: int = 64, bucket_units: int = 32, privileged: bool = True, **kwargs: Any
+        self,
+        *args: Any,
+        units: int = 64,
+        bucket_units: int = 32,
+        members: int = 1,
+        privileged: bool = True,
+        **kwargs: Any,
     ) -> None:
-        self.units, self.bucket_units, self.privileged = units, bucket_units, privileged
+        self.units, self.bucket_units, self.members, self.privileged = units, bucket_units, members, privileged
         super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
         shape = self.action_space.shape
         assert shape is not None
-        self.mlp_extractor = ActorCriticNet(shape[0], self.units, self.bucket_units, self.privileged)
+        self.mlp_extractor = ActorCriticNet(shape[0], self.units, self.bucket_units, self.members, self.privileged)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        actor = self.mlp_extractor.actor
-        for head in (actor.lr_head, actor.bucket_head[1]):
-            head.apply(partial(self.init_weights, gain=0.01))
+        for actor in self.mlp_extractor.actor.actors:
+            for head in (actor.lr_head, actor.bucket_head[1]):
+                head.apply(partial(self.init_weights, gain=0.01))
         # The actor's heads already give the mean action.
         self.action_net = nn.Identity()
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()
-        mine = {"units": self.units, "bucket_units": self.bucket_units, "privileged": self.privileged}
-        return parameters | mine
+        return parameters | {name: getattr(self, name) for name in _SETTINGS}

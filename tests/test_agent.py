@@ -7,6 +7,8 @@ import torch
 from rlsched import Policy
 from rlsched.action import ActionSpec
 from rlsched.agents import RolloutPlan, SchedulePPO, export_policy
+from rlsched.agents.export import as_one
+from rlsched.agents.network import Actor, Ensemble
 from rlsched.agents.normalizer import Normalizer
 from rlsched.agents.privileged import FACTS
 from rlsched.agents.rollouts import InProcess, Setting
@@ -16,26 +18,26 @@ from rlsched.policy import PolicyInterface
 from tests.families import TINY
 
 
-def make_model(privileged: bool = True) -> SchedulePPO:
+def make_model(privileged: bool = True, members: int = 1) -> SchedulePPO:
     """An agent after a real iteration, so that its normaliser and weights are not the initial ones."""
     agent = SchedulePPO(
         InProcess(Setting(TINY, PolicyInterface())), RolloutPlan(units=1, slots=4, decisions=20), 4, iterations=1,
         batch_size=40, n_epochs=2, learning_rate=0.01, seed=0,
-        policy_kwargs={"log_std_init": -1.0, "privileged": privileged},
+        policy_kwargs={"log_std_init": -1.0, "privileged": privileged, "members": members},
     )  # fmt: skip
     agent.learn(80, reset_num_timesteps=False)
     # Larger actions, so that the comparisons below see the clipping to [-1, 1] too.
     actor = agent.policy.mlp_extractor.actor
     with torch.no_grad():
         for name, parameter in actor.named_parameters():
-            if name in ("lr_head.weight", "bucket_head.1.weight"):
+            if name.endswith(("lr_head.weight", "bucket_head.1.weight")):
                 parameter.mul_(20.0)
     return agent
 
 
-@pytest.fixture(scope="module")
-def model() -> SchedulePPO:
-    return make_model()
+@pytest.fixture(scope="module", params=[1, 3], ids=["one", "ensemble"])
+def model(request) -> SchedulePPO:
+    return make_model(members=request.param)
 
 
 def told(seen: Array, known: Array | float = 0.0) -> Array:
@@ -55,6 +57,21 @@ def test_the_exported_policy_is_the_agents(model, tmp_path):
     assert difference.max() <= 1e-5
     assert (np.abs(expected) == 1.0).any(), "clipping took part in the comparison"
     assert np.ptp(expected, axis=0).min() > 0.01, "the actions are no constants"
+
+
+def test_an_ensemble_acts_by_the_mean_of_its_members():
+    torch.manual_seed(0)
+    ensemble = Ensemble(units=5, bucket_units=3, members=3)
+    for parameter in ensemble.parameters():
+        torch.nn.init.normal_(parameter)
+    run, buckets = torch.randn(7, len(RUN_FEATURES)), torch.randn(7, 4, len(BUCKET_FEATURES))
+    with torch.no_grad():
+        each = [actor.act(run, buckets) for actor in ensemble.actors]
+        torch.testing.assert_close(ensemble.act(run, buckets), torch.stack(each).mean(dim=0))
+        one = Actor(units=15, bucket_units=9)
+        one.load_state_dict(as_one([actor.state_dict() for actor in ensemble.actors]))
+        torch.testing.assert_close(one.act(run, buckets), ensemble.act(run, buckets))
+    assert (each[0] - each[1]).abs().min() > 1e-4
 
 
 def test_jobs_act_by_the_exported_policy(model):

@@ -156,8 +156,8 @@ def model() -> SchedulePPO:
     agent.learn(80, reset_num_timesteps=False)
     with torch.no_grad():
         agent.policy.log_std.copy_(torch.linspace(-2.0, 0.0, 5))
-        agent.policy.mlp_extractor.actor.lr_head.weight.mul_(50.0)
-        agent.policy.mlp_extractor.actor.bucket_head[1].weight.mul_(50.0)
+        agent.policy.mlp_extractor.actor.members[0].lr_head.weight.mul_(50.0)
+        agent.policy.mlp_extractor.actor.members[0].bucket_head[1].weight.mul_(50.0)
     return agent
 
 

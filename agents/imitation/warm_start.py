@@ -128,22 +128,24 @@ def fit(
 def _actor_errors(
     policy: BucketEquivariantPolicy, lesson: Lesson, rows: Array, config: WarmStart, action: ActionSpec
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the moves would cost, and Huber errors of the bucket logits where there are any.
+    """What the moves would cost, and Huber errors of the bucket logits where there are any; means over actors.
 
     The cost of a move is the regret of the learning rate it leads to, so that a policy that cannot tell errs to
     the harmless side; a Huber error of the move is added, as regret is flat far from the optimum.
     """
     seen, targets = torch.as_tensor(lesson.observations[rows]), torch.as_tensor(lesson.targets[rows])
     network = policy.mlp_extractor
-    actions = network.actor.act(*network.normalizer(seen))
-    errors = smooth_l1_loss(actions, targets, reduction="none", beta=0.5)
-    positions = torch.as_tensor(lesson.positions[rows]) + action.max_move * actions[:, 0].clamp(-1.0, 1.0)
-    regret = _interpolate(torch.as_tensor(lesson.regret[rows]), positions)
+    # (M, n, 1 + K): every member of the ensemble learns by itself, or they would not differ where it matters.
+    actions = network.actor.each(*network.normalizer(seen))
+    errors = smooth_l1_loss(actions, targets.expand_as(actions), reduction="none", beta=0.5)
+    positions = torch.as_tensor(lesson.positions[rows]) + action.max_move * actions[..., 0].clamp(-1.0, 1.0)
+    known = torch.as_tensor(lesson.regret[rows]).repeat(len(actions), 1)
+    regret = _interpolate(known, positions.flatten())
     steered = torch.as_tensor(lesson.steered[rows])
-    buckets = errors[steered, 1:].sum() / max(len(rows), 1)
+    buckets = errors[:, steered, 1:].sum() / max(errors[..., 0].numel(), 1)
     # Where a move is cut off, regret has no slope: without this, it would never come back.
-    overshoot = (actions[:, 0].abs() - 1.0).clamp(min=0.0)
-    move = config.regret * regret.mean() + config.distance * errors[:, 0].mean() + overshoot.mean()
+    overshoot = (actions[..., 0].abs() - 1.0).clamp(min=0.0)
+    move = config.regret * regret.mean() + config.distance * errors[..., 0].mean() + overshoot.mean()
     return move, buckets
 
 
