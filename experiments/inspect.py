@@ -13,18 +13,20 @@ from rich.table import Table
 
 from rlsched.observation import RUN_FEATURES
 from rlsched.policy import Policy
+from rlsched.policy.format import find_file
 
 
 def main(policy: Annotated[Path, tyro.conf.Positional]) -> None:
     """Show what a policy file says of its policy.
 
     Args:
-        policy: the file.
+        policy: the file, or a folder that holds it.
     """
-    loaded = Policy.load(policy)
+    file = find_file(policy)
+    loaded = Policy.load(file)
     console = Console()
     console.print(
-        f"[bold]{escape(str(policy))}[/bold]: {loaded.num_parameters} parameters, {policy.stat().st_size} bytes"
+        f"[bold]{escape(str(file))}[/bold]: {loaded.num_parameters} parameters, {file.stat().st_size} bytes"
     )
     written = {"rlsched_version": loaded.metadata.rlsched_version, "licence": loaded.metadata.licence}
     sections: dict[str, dict[str, Any]] = {

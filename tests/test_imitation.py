@@ -201,8 +201,11 @@ def test_every_round_has_tasks_of_its_own_and_is_taught_ever_more_rarely():
 # Fitting
 
 
-def make_model(seed: int = 0) -> SchedulePPO:
-    return SchedulePPO(InProcess(setting()), RolloutPlan(1, 4, 20), 4, 1, seed=seed, batch_size=40)
+def make_model(seed: int = 0, members: int = 1) -> SchedulePPO:
+    return SchedulePPO(
+        InProcess(setting()), RolloutPlan(1, 4, 20), 4, 1, seed=seed, batch_size=40,
+        policy_kwargs={"members": members},
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +235,20 @@ def test_fitting_brings_the_actor_to_the_teacher_and_the_critic_to_the_returns(l
     for early, late, factor in zip(before, after, (0.5, 0.8, 0.5), strict=True):
         assert late < factor * early
     assert set(told) == {"move_error", "bucket_error", "value_error"}
+
+
+def test_every_member_of_an_ensemble_learns_by_itself(lessons):
+    model = make_model(members=2)
+    warm = WarmStart(epochs=60, minibatch=64)
+    fit(model.policy, lessons, warm, ActionSpec(), np.random.default_rng(0))
+    last, network = lessons[-1], model.policy.mlp_extractor
+    with torch.no_grad():
+        run, buckets = network.normalizer(torch.as_tensor(last.observations))
+        moves = network.actor.each(run, buckets)[..., 0].numpy()
+    wrong = [np.abs(each - last.targets[:, 0]).mean() for each in (*moves, moves.mean(axis=0))]
+    # If their mean alone were taught, it would be as near, and they themselves half as far again.
+    assert max(wrong[:2]) < 1.2 * wrong[2]
+    assert np.abs(moves[0] - moves[1]).mean() > 0.01
 
 
 def fitted(lessons: list[Lesson], **changes: Any) -> dict[str, Array]:

@@ -101,8 +101,11 @@ def test_inspect_shows_what_is_in_the_file(tmp_path, capsys):
     path = random_policy(0).save(tmp_path / "policy.safetensors")
     assert cli(["inspect", str(path)]) == 0
     shown = capsys.readouterr().out
-    for words in ("random weights, for tests", "Apache-2.0", "max_move", "loss_vs_first", "parameters"):
+    size = f"{path.stat().st_size} bytes"
+    for words in ("random weights, for tests", "Apache-2.0", "max_move", "loss_vs_first", "parameters", size):
         assert words in shown
+    assert cli(["inspect", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == shown, "a folder is the file in it"
 
 
 def test_inspect_shows_brackets_as_they_are(tmp_path, capsys):

@@ -74,7 +74,7 @@ def encode(tensors: Mapping[str, Array], metadata: PolicyMetadata) -> bytes:
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], PolicyMetadata]:
     """Tensors and metadata of the policy file at `path`, or in that folder; PolicyFormatError if it is not one."""
-    path = _find(Path(path))
+    path = find_file(Path(path))
     _check_file(path)
     try:
         with safetensors.safe_open(path, framework="np") as file:
@@ -116,7 +116,7 @@ def check_tensors(tensors: Mapping[str, Array]) -> None:
             raise PolicyFormatError(f"policy tensors normalizer.{part}_low and _high must be ordered.")
 
 
-def _find(path: Path) -> Path:
+def find_file(path: Path) -> Path:
     """The file, also where a folder is given that holds it, as a training or a model hub leaves it."""
     found = path / FILE_NAME if path.is_dir() else path
     if not found.is_file():
