@@ -64,26 +64,25 @@ def as_one(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     def blocks(name: str, columns: slice = slice(None)) -> Tensor:
         return torch.block_diag(*[member[name][:, columns] for member in members])
 
-    def mean_of(name: str) -> Tensor:
-        return torch.cat([member[name] for member in members], dim=1) / len(members)
+    def beside(name: str) -> Tensor:
+        return torch.cat([member[name] for member in members], dim=1)
 
-    def mean(name: str) -> Tensor:
-        return torch.stack([member[name] for member in members]).mean(dim=0)
-
-    weights = {
-        "encoder": below("encoder.weight"),
-        "trunk.0": torch.cat(
+    own, shared = slice(units, None), slice(units)
+    return {
+        "encoder.weight": below("encoder.weight"),
+        "encoder.bias": below("encoder.bias"),
+        "trunk.0.weight": torch.cat(
             [below("trunk.0.weight")[:, :run], blocks("trunk.0.weight", slice(run, None))], dim=1
         ),
-        "trunk.1": blocks("trunk.1.weight"),
-        "lr_head": mean_of("lr_head.weight"),
-        "bucket_head.0": torch.cat(
-            [blocks("bucket_head.0.weight", part) for part in (slice(units), slice(units, None))], dim=1
+        "trunk.0.bias": below("trunk.0.bias"),
+        "trunk.1.weight": blocks("trunk.1.weight"),
+        "trunk.1.bias": below("trunk.1.bias"),
+        "lr_head.weight": beside("lr_head.weight") / len(members),
+        "lr_head.bias": below("lr_head.bias").mean(dim=0, keepdim=True),
+        "bucket_head.0.weight": torch.cat(
+            [blocks("bucket_head.0.weight", shared), blocks("bucket_head.0.weight", own)], dim=1
         ),
-        "bucket_head.1": mean_of("bucket_head.1.weight"),
-    }
-    heads = ("lr_head", "bucket_head.1")
-    biases = {name: (mean if name in heads else below)(f"{name}.bias") for name in weights}
-    return {f"{name}.weight": value for name, value in weights.items()} | {
-        f"{name}.bias": value for name, value in biases.items()
+        "bucket_head.0.bias": below("bucket_head.0.bias"),
+        "bucket_head.1.weight": beside("bucket_head.1.weight") / len(members),
+        "bucket_head.1.bias": below("bucket_head.1.bias").mean(dim=0, keepdim=True),
     }
