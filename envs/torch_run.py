@@ -166,13 +166,16 @@ def run_seeds(seed: int) -> tuple[int, int, int]:
 def run_spec(task: Task, optimizer: Optimizer) -> RunSpec:
     """The `RunSpec` of a run of `task` that begins with `optimizer`."""
     config = task.config
+    curriculum = config.curriculum and task.buckets.count > 1
     return RunSpec.single(
         config.num_steps,
         config.num_decisions,
         [float(group["lr"]) for group in optimizer.param_groups],
         adaptive=is_adaptive(optimizer),
         batch_size=config.batch_size if config.batch_size_known else None,
+        # A sampler tells them.
+        epochs=task.epochs if config.epochs_known or curriculum else None,
         bucket_shares=task.buckets.shares,
         bucket_difficulty=task.buckets.difficulty,
-        curriculum=config.curriculum and task.buckets.count > 1,
+        curriculum=curriculum,
     )

@@ -39,6 +39,14 @@ def real(name: str, value: Any, low: float, high: float = math.inf, remedy: str 
     return value
 
 
+def positive(name: str, value: Any, remedy: str = "") -> float:
+    """`value` as a finite `float` above 0."""
+    number = real(name, value, 0.0, remedy=remedy)
+    if number == 0.0:
+        raise ArgumentError(_message(name, "a finite number > 0", repr(value), remedy))
+    return number
+
+
 def choice(name: str, value: Any, options: Collection[str], remedy: str = "") -> str:
     """`value` if it is one of `options`."""
     if value not in options:

@@ -46,6 +46,7 @@ class RunSpec:
         base_lr: (R, G) learning rate of each parameter group; decisions multiply it.
         adaptive: (R,) whether the optimizer rescales gradients by coordinate (Adam and its kin) or not (SGD).
         batch_size: (R,) examples per step, NaN where unknown.
+        epochs: (R,) passes over the training data that the run makes, NaN where unknown.
         bucket_shares: (R, K) share of each data bucket in the data; rows sum to 1.
         bucket_difficulty: (R, K) rank of each bucket's difficulty in [0, 1], 0.5 where there is no order.
         curriculum: (R,) whether the run draws its batches by bucket weights.
@@ -58,6 +59,7 @@ class RunSpec:
     base_lr: Array
     adaptive: Array
     batch_size: Array
+    epochs: Array
     bucket_shares: Array
     bucket_difficulty: Array
     curriculum: Array
@@ -75,6 +77,7 @@ class RunSpec:
         *,
         adaptive: bool,
         batch_size: int | None = None,
+        epochs: float | None = None,
         bucket_shares: npt.ArrayLike = (1.0,),
         bucket_difficulty: npt.ArrayLike | None = None,
         curriculum: bool | None = None,
@@ -88,6 +91,7 @@ class RunSpec:
             base_lr: learning rate, or (G,) one for each parameter group; non-negative.
             adaptive: whether the optimizer is of Adam's kind.
             batch_size: examples per step, or None if unknown.
+            epochs: passes over the training data that the run makes, positive; or None if unknown.
             bucket_shares: (K,) positive, normalised here.
             bucket_difficulty: (K,) ranks in [0, 1], or None if the buckets have no order.
             curriculum: whether bucket weights can be set; by default if there are at least two buckets.
@@ -112,6 +116,8 @@ class RunSpec:
             raise ValueError(f"base_lr must be >= 0, got {lr.min()}.")
         if batch_size is not None:
             batch_size = _check.integer("batch_size", batch_size, 1)
+        if epochs is not None:
+            epochs = _check.positive("epochs", epochs)
         steps = decision_steps(num_steps, num_decisions)
         return cls(
             num_steps=np.array([num_steps]),
@@ -119,6 +125,7 @@ class RunSpec:
             base_lr=lr[None],
             adaptive=np.array([bool(adaptive)]),
             batch_size=np.array([np.nan if batch_size is None else float(batch_size)]),
+            epochs=np.array([np.nan if epochs is None else epochs]),
             bucket_shares=(shares / shares.sum())[None],
             bucket_difficulty=difficulty[None],
             curriculum=np.array([shares.size > 1 if curriculum is None else bool(curriculum)]),

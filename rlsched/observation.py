@@ -52,6 +52,7 @@ RUN_FEATURES = (
     Feature("validation_vs_best", -1, 20, "nats", "ln(validation loss / lowest report so far)"),
     Feature("gap", -20, 20, "nats", "ln(validation loss / loss), relative to its first value"),
     Feature("curriculum", 0, 1, "flag", "1 if bucket weights act and bucket losses are known"),
+    Feature("epochs", -8, 8, "octaves", "log2(passes over the data / 4); 0 where unknown"),
 )
 BUCKET_FEATURES = (
     Feature("relative_loss", -20, 20, "nats", "ln(bucket's loss / mean over buckets by share)"),
@@ -161,6 +162,7 @@ def observe(
             last_validation - best_validation,
             gap - first_gap,
             acts.astype(np.float64),
+            np.log2(spec.epochs / 4.0),
         ],
         axis=1,
     )

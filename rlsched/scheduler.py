@@ -56,6 +56,8 @@ class RLScheduler(LRScheduler):
         num_decisions: how often it decides, in [1, num_steps - 1]; by default 20, or fewer in a run that
             is shorter than that.
         batch_size: examples per optimizer step, at least 1, if you know it; with a sampler it is known.
+        epochs: passes over the training data that the run makes, positive, if you know it; with a sampler it is
+            known. The more there are, the lower is the best learning rate.
         validate: called without arguments just before each decision; returns the loss on held-out data, in the
             units of the training loss, or None to say nothing this time. Optional: a policy can see overfitting by
             nothing else, and does not always make good use of it (docs/in_your_run.md). A few hundred examples are
@@ -81,6 +83,7 @@ class RLScheduler(LRScheduler):
         controller: Controller | None = None,
         num_decisions: int | None = None,
         batch_size: int | None = None,
+        epochs: float | None = None,
         validate: Validate | None = None,
         guard: bool = True,
         log_to: Any = None,
@@ -96,6 +99,7 @@ class RLScheduler(LRScheduler):
             num_decisions = min(DEFAULT_DECISIONS, self.num_steps - 1)
         self.num_decisions = _check.integer("num_decisions", num_decisions, 1, self.num_steps - 1)
         self.batch_size = None if batch_size is None else _check.integer("batch_size", batch_size, 1)
+        self.epochs = None if epochs is None else _check.positive("epochs", epochs)
         if validate is not None and not callable(validate):
             raise TypeError(f"validate must be callable or None, got {type(validate).__name__}.")
         # One rank writes for all: they decide the same.
@@ -167,8 +171,10 @@ class RLScheduler(LRScheduler):
         Args:
             num_steps: optimizer steps of the whole run, those done included; more than before.
         """
-        least = max(self.num_steps, self.last_epoch) + 1
+        least, planned = max(self.num_steps, self.last_epoch) + 1, self.num_steps
         self.num_steps = _check.integer("num_steps", num_steps, least, remedy="A run can be extended, not cut.")
+        if self.epochs is not None:
+            self.epochs *= self.num_steps / planned
         self._run.extend(self._make_spec())
 
     def report_bucket_losses(self, losses: npt.ArrayLike) -> None:
@@ -275,6 +281,7 @@ class RLScheduler(LRScheduler):
             "num_steps": self.num_steps,
             "num_decisions": self.num_decisions,
             "batch_size": self.batch_size,
+            "epochs": self.epochs,
             **self._run.state_dict(),
         }
 
@@ -294,7 +301,7 @@ class RLScheduler(LRScheduler):
                 "optimizer as in the saved run before loading."
             )
         self._run.load_state_dict(state_dict)
-        for name in ("last_epoch", "_step_count", "num_steps", "num_decisions", "batch_size"):
+        for name in ("last_epoch", "_step_count", "num_steps", "num_decisions", "batch_size", "epochs"):
             setattr(self, name, state_dict[name])
         self.base_lrs = list(state_dict["base_lrs"])
         self._run.spec = self._make_spec()
@@ -302,15 +309,17 @@ class RLScheduler(LRScheduler):
         self._apply()
 
     def _make_spec(self) -> RunSpec:
-        sampler = self._run.sampler
+        sampler, batch_size, epochs = self._run.sampler, self.batch_size, self.epochs
+        if sampler is not None:
+            batch_size = sampler.batch_size * sampler.batches_per_step * sampler.num_ranks
+            epochs = self.num_steps * batch_size / len(sampler.buckets)
         return RunSpec.single(
             self.num_steps,
             self.num_decisions,
             self._floats(),
             adaptive=is_adaptive(self.optimizer),
-            batch_size=self.batch_size
-            if sampler is None
-            else sampler.batch_size * sampler.batches_per_step * sampler.num_ranks,
+            batch_size=batch_size,
+            epochs=epochs,
             bucket_shares=(1.0,) if sampler is None else sampler.buckets.shares,
             bucket_difficulty=None if sampler is None else sampler.buckets.difficulty,
             group_rates=True,

@@ -57,6 +57,7 @@ def test_runs_of_different_lengths_share_one_window():
         base_lr=np.full((2, 1), 0.1),
         adaptive=np.array([True, True]),
         batch_size=np.array([np.nan, np.nan]),
+        epochs=np.array([np.nan, np.nan]),
         bucket_shares=np.ones((2, 1)),
         bucket_difficulty=np.full((2, 1), 0.5),
         curriculum=np.array([False, False]),

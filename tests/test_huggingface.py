@@ -77,6 +77,7 @@ def test_the_policy_sees_the_loss_of_every_step(tmp_path, accumulated):
     np.testing.assert_allclose(history["loss"][1:], expected, rtol=1e-6)
     assert scheduler.last_epoch == 24
     assert scheduler.batch_size == 4 * accumulated
+    assert scheduler.epochs == 24 * 4 * accumulated / len(trainer.train_dataset)
     assert len(set(recorder.rates)) > 20
     assert scheduler.events == []
 

@@ -66,6 +66,8 @@ def test_features_have_the_values_their_table_says():
     assert feature(seen, "grad_vs_first")[2] == pytest.approx(np.log(2 / 3), rel=1e-5)
     assert feature(seen, "matrix_update")[0] == pytest.approx(-3.0, rel=1e-5)
     assert feature(seen, "batch_size")[0] == 1.0
+    assert feature(seen, "epochs").tolist() == [0, 0, 0, 0]
+    assert feature(observe_all(sequence(spec(epochs=8))), "epochs").tolist() == [1, 1, 1, 1]
     assert feature(seen, "decisions_left")[0] == pytest.approx(np.log10(10), rel=1e-5)
     assert feature(seen, "feedback").tolist() == [1, 1, 1, 1]
     assert feature(seen, "gap")[1:] == pytest.approx(0.0, abs=1e-6)

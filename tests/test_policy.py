@@ -23,6 +23,14 @@ F, B = len(RUN_FEATURES), len(BUCKET_FEATURES)
 
 OLD_ACTION = {name: value for name, value in asdict(ActionSpec()).items() if name != "settling"}
 """Of files of version 1."""
+OLD_FEATURES = [feature.name for feature in RUN_FEATURES if feature.name != "epochs"]
+EPOCHS = [feature.name for feature in RUN_FEATURES].index("epochs")
+OLD = {
+    name: np.delete(tensor, EPOCHS, axis=tensor.ndim - 1)
+    for name, tensor in random_policy(0).tensors.items()
+    if name == "trunk.0.weight" or name.startswith("normalizer.run_")
+}
+"""Tensors of files of versions 1 and 2."""
 
 
 def observations(buckets: int, count: int = 50, seed: int = 0) -> np.ndarray:
@@ -112,7 +120,9 @@ def write(tmp_path, tensors=None, fields=None, entries=None):
         ({"fields": {"licence": 7}}, "licence must be a str"),
         ({"fields": {"action": {"max_move": 0.5}}}, "must have exactly the fields"),
         ({"fields": {"action": OLD_ACTION}}, "must have exactly the fields"),
-        ({"fields": {"format_version": 1}}, "must have exactly the fields"),
+        ({"fields": {"format_version": 1, "run_features": OLD_FEATURES}, "tensors": OLD}, "exactly the fields"),
+        ({"fields": {"format_version": 2}}, "run_features are not those"),
+        ({"fields": {"format_version": 2, "run_features": OLD_FEATURES}}, "run_low must be float32"),
         ({"fields": {"action": asdict(ActionSpec()) | {"max_move": -1}}}, "max_move must be"),
         ({"fields": {"action": asdict(ActionSpec()) | {"max_move": "1"}}}, "max_move must be a number"),
         ({"tensors": {"lr_head.bias": None}}, r"missing \['lr_head.bias'\]"),
@@ -134,8 +144,23 @@ def test_a_tampered_file_is_refused(tmp_path, changes, words):
 
 
 def test_a_file_of_the_first_version_is_read_as_it_was_meant(tmp_path):
-    policy = Policy.load(write(tmp_path, fields={"format_version": 1, "action": OLD_ACTION | {"max_move": 0.5}}))
+    fields = {"format_version": 1, "action": OLD_ACTION | {"max_move": 0.5}, "run_features": OLD_FEATURES}
+    policy = Policy.load(write(tmp_path, OLD, fields))
     assert policy.metadata.action == ActionSpec(max_move=0.5, settling=0.0)
+
+
+def test_a_policy_from_before_a_feature_does_not_see_it(tmp_path):
+    policy = Policy.load(write(tmp_path, OLD, {"format_version": 2, "run_features": OLD_FEATURES}))
+    seen = observations(3)
+    other = seen.copy()
+    other[:, EPOCHS] += 1.0
+    np.testing.assert_array_equal(policy.act(seen), policy.act(other))
+    blind = seen.copy()
+    blind[:, EPOCHS] = 0.0
+    np.testing.assert_allclose(policy.act(seen), random_policy(0).act(blind), atol=1e-6)
+    # It is written as one that could see it, and gives it no weight.
+    again = Policy.load(policy.save(tmp_path / "again.safetensors"))
+    np.testing.assert_array_equal(again.act(seen), policy.act(other))
 
 
 class Boom:
@@ -214,5 +239,5 @@ def test_mutated_files_are_refused_or_are_policies(tmp_path):
 
 
 def test_a_policy_is_shown_in_a_line():
-    assert repr(random_policy(0)) == "Policy(1,098 parameters, trained on unknown tasks)"
+    assert repr(random_policy(0)) == "Policy(1,114 parameters, trained on unknown tasks)"
     assert repr(Policy.default()) == "Policy(11,298 parameters, trained on practice)"

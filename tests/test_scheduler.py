@@ -104,6 +104,8 @@ def test_a_loss_of_another_kind_is_refused(loss, error, words):
         ({"controller": "cosine"}, TypeError, "controller must be a Controller.*got a str"),
         ({"controller": Cosine}, TypeError, "controller must be a Controller.*got the class Cosine"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1, got 0"),
+        ({"epochs": 0}, ValueError, "epochs must be a finite number > 0, got 0"),
+        ({"epochs": "3"}, TypeError, "epochs must be a number, got '3'"),
         ({"on_event": 3}, TypeError, "on_event must be callable or None, got int"),
         ({"optimizer": nn.Linear(1, 1)}, TypeError, "optimizer must be a torch.optim.Optimizer, got Linear"),
     ],
@@ -427,6 +429,28 @@ def test_the_batch_size_is_what_the_policy_is_told():
 
     assert rates() == rates(batch_size=32), "the neutral value"
     assert rates(batch_size=512) != rates()
+
+
+def test_how_often_the_data_are_seen_is_what_the_policy_is_told():
+    def scheduler(**arguments):
+        return RLScheduler(start()[1], 40, random_policy(1), **arguments)
+
+    def rates(**arguments):
+        model, optimizer = start()
+        return train(model, optimizer, RLScheduler(optimizer, 40, random_policy(1), **arguments), 40)
+
+    assert rates() == rates(epochs=4), "the neutral value"
+    assert rates(epochs=16) != rates()
+
+    told, twin = scheduler(epochs=2), scheduler()
+    told.extend(60)
+    assert told.epochs == told._run.spec.epochs == 3
+    twin.load_state_dict(told.state_dict())
+    assert twin._run.spec.epochs == 3
+
+    sampled = scheduler(epochs=1)
+    CurriculumSampler(Buckets.from_groups(np.zeros(80)), 16, sampled)
+    assert sampled._run.spec.epochs == 40 * 16 / 80
 
 
 def test_weights_follow_the_scheduler_live_through_a_loader():

@@ -181,6 +181,7 @@ class DataFamily(TaskFamily):
             "curriculum": bool(rng.random() < self.steered),
             "feedback": bool(rng.random() < 0.5),
             "batch_size_known": bool(rng.random() < 0.75),
+            "epochs_known": happens(rng, 0.5 if self.epochs is not None else 0.0),
             "num_buckets": self.num_buckets,
             "bucket_by": bucket_by,
             "probed": bool(rng.random() < 0.25),

@@ -91,10 +91,10 @@ def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 
 
 def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
-    """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and 1 to 20 epochs.
+    """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and 1 to 100 epochs.
 
-    What policies for everybody are trained on. Epochs are few, as far as there are data: otherwise most runs would
-    overfit, and a policy would learn that a lower learning rate is the safe one. So that it does not learn
+    What policies for everybody are trained on. Half of the tasks tell their epochs: the best learning rate goes by
+    them. So that it does not learn
     what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, half
     of the transformers normalise after their layers, and inputs are up to four times as large or small as
     standardised ones, half of them with another mean than zero. Half of the tasks have a curriculum: most runs
@@ -102,7 +102,7 @@ def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
-        num_buckets=num_buckets, misjudged=misjudged, epochs=(1.0, 20.0), normalised=0.5, post_norm=0.5,
+        num_buckets=num_buckets, misjudged=misjudged, epochs=(1.0, 100.0), normalised=0.5, post_norm=0.5,
         input_scales=4.0, off_centre=0.5, steered=0.5,
     )  # fmt: skip
 

@@ -39,6 +39,7 @@ class TaskConfig:
         curriculum: whether bucket weights act in this task.
         feedback: whether validation losses are reported to the policy.
         batch_size_known: whether the policy is told the batch size; a user's scheduler may not be.
+        epochs_known: whether it is told how often the run passes over its data, where no sampler tells it.
         num_buckets: buckets K.
         bucket_by: what makes a bucket: "difficulty" (scores before the run), "domain" (where examples come
             from), or "online" (the running loss of each example, see `rlsched.OnlineBuckets`).
@@ -55,6 +56,7 @@ class TaskConfig:
     curriculum: bool = True
     feedback: bool = False
     batch_size_known: bool = True
+    epochs_known: bool = False
     num_buckets: int = 4
     bucket_by: str = "difficulty"
     probed: bool = False
@@ -141,6 +143,11 @@ class Task:
                     raise ValueError(f"{name} is empty: give it at least one example.")
                 if values.is_floating_point() and not bool(torch.isfinite(values).all()):
                     raise ValueError(f"{name} must be finite, holds NaN or inf: clean the data first.")
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training data that a run makes."""
+        return self.config.num_steps * self.config.batch_size / len(self.buckets)
 
     def with_decisions(self, most: int) -> Task:
         """The same task with `most` decisions, if it has more: a schedule that needs no telemetry runs faster."""

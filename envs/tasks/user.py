@@ -144,6 +144,7 @@ class UserFamily(TaskFamily):
             curriculum=bool(rng.random() < 0.75),
             feedback=bool(rng.random() < 0.5),
             batch_size_known=bool(rng.random() < 0.75),
+            epochs_known=bool(rng.random() < 0.5),
             num_buckets=self.num_buckets,
         )
 

@@ -16,7 +16,7 @@ CEILING = 0.1
 """Highest learning rate that a policy gives an optimizer of Adam's kind, whose steps move each weight by about as
 much: see docs/findings.md."""
 _FIXED = {"progress", "decisions_left", "interval", "log_scale", "last_move", "batch_size", "adaptive", "feedback",
-          "curriculum"}  # fmt: skip
+          "curriculum", "epochs"}  # fmt: skip
 """What a run is, and what was done in it, rather than how it fares: a longer run is none of another kind."""
 _MEASURED = np.array([feature.name not in _FIXED for feature in RUN_FEATURES])
 

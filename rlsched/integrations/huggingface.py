@@ -31,7 +31,8 @@ def attach(trainer: Trainer, policy: Policy | str | os.PathLike[str] | None = No
         trainer: that has not begun to train.
         policy: an exported policy, or the path of one; or none, if `trainer` was given an `RLScheduler` of yours
             by `optimizers=(optimizer, scheduler)`.
-        options: further arguments of the `RLScheduler`; the number of steps and the batch size are the Trainer's.
+        options: further arguments of the `RLScheduler`; the number of steps, the batch size and the number
+            of epochs are the Trainer's.
 
     Raises:
         TypeError: `trainer` is no Trainer, or is given a scheduler twice or not at all.
@@ -69,8 +70,12 @@ def _create_by_trainer(trainer: Trainer, policy: Policy | None, options: dict[st
         if trainer.lr_scheduler is None:
             args = trainer.args
             size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            data: Any = trainer.train_dataset
+            # A data set that streams has no length.
+            epochs = num_training_steps * size / len(data) if hasattr(data, "__len__") and len(data) else None
+            known = {"batch_size": size, "epochs": epochs}
             trainer.lr_scheduler = RLScheduler(
-                optimizer or trainer.optimizer, num_training_steps, policy, **{"batch_size": size} | options
+                optimizer or trainer.optimizer, num_training_steps, policy, **known | options
             )
             trainer._created_lr_scheduler = True
         return trainer.lr_scheduler

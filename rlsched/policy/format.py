@@ -22,8 +22,10 @@ from rlsched.contract import Array
 from rlsched.observation import BUCKET_FEATURES, RUN_FEATURES
 from rlsched.policy.network import tensor_shapes
 
-FORMAT_VERSION = 2
-"""2: `ActionSpec.settling`, which is 0 in files of version 1."""
+FORMAT_VERSION = 3
+"""2: `ActionSpec.settling`, which is 0 in files of version 1. 3: the feature `epochs`, which older ones ignore."""
+_SINCE = {"epochs": 3}
+"""Of run features: the version that brought them, if it is not the first."""
 FILE_NAME = "policy.safetensors"
 """Of the policy in a folder."""
 MAX_BYTES = 16 * 2**20
@@ -89,15 +91,16 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], PolicyMetadata
         raise PolicyFormatError(f"{path} is no valid safetensors file ({e}): export the policy anew.") from e
     if set(entries) != {"rlsched"}:
         raise PolicyFormatError(f"{path} is a safetensors file, but not an rlsched policy.")
-    metadata = _parse(entries["rlsched"])
-    check_tensors(tensors)
-    return tensors, metadata
+    metadata, version = _parse(entries["rlsched"])
+    known = np.array([_SINCE.get(feature.name, 1) <= version for feature in RUN_FEATURES])
+    check_tensors(tensors, int(known.sum()))
+    return _ignoring(tensors, known), metadata
 
 
-def check_tensors(tensors: Mapping[str, Array]) -> None:
-    """PolicyFormatError unless names, types, shapes and values are those of a policy network."""
+def check_tensors(tensors: Mapping[str, Array], run: int = len(RUN_FEATURES)) -> None:
+    """PolicyFormatError unless names, types, shapes and values are those of a network with `run` run features."""
     trunk, bucket = (_units(tensors, name) for name in ("trunk.0.bias", "encoder.bias"))
-    shapes = tensor_shapes(trunk, bucket)
+    shapes = tensor_shapes(trunk, bucket, run)
     if set(tensors) != set(shapes):
         missing, unknown = sorted(set(shapes) - set(tensors)), sorted(set(tensors) - set(shapes))
         raise PolicyFormatError(f"policy tensors: missing {missing}, unknown {unknown}.")
@@ -114,6 +117,21 @@ def check_tensors(tensors: Mapping[str, Array]) -> None:
             raise PolicyFormatError(f"policy tensor normalizer.{part}_std must be at least {1.0 / LARGEST:g}.")
         if (tensors[f"normalizer.{part}_low"] > tensors[f"normalizer.{part}_high"]).any():
             raise PolicyFormatError(f"policy tensors normalizer.{part}_low and _high must be ordered.")
+
+
+def _ignoring(tensors: dict[str, Array], known: Array) -> dict[str, Array]:
+    """The same network, which has no weight for the run features that are not `known` (F,) to it."""
+    if known.all():
+        return tensors
+    wider = dict(tensors)
+    for name, value in (("low", 0.0), ("high", 0.0), ("mean", 0.0), ("std", 1.0)):
+        wider[f"normalizer.run_{name}"] = np.full(known.size, value, dtype=np.float32)
+        wider[f"normalizer.run_{name}"][known] = tensors[f"normalizer.run_{name}"]
+    narrow = tensors["trunk.0.weight"]
+    columns = np.concatenate([known, np.ones(narrow.shape[1] - int(known.sum()), dtype=bool)])
+    wider["trunk.0.weight"] = np.zeros((len(narrow), columns.size), dtype=np.float32)
+    wider["trunk.0.weight"][:, columns] = narrow
+    return wider
 
 
 def find_file(path: Path) -> Path:
@@ -141,7 +159,8 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _parse(text: str) -> PolicyMetadata:
+def _parse(text: str) -> tuple[PolicyMetadata, int]:
+    """The metadata, and the version of the format."""
     try:
         fields = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -156,7 +175,8 @@ def _parse(text: str) -> PolicyMetadata:
             f"the policy has format version {version}, this rlsched reads up to {FORMAT_VERSION}: upgrade it."
         )
     for name, features in (("run_features", RUN_FEATURES), ("bucket_features", BUCKET_FEATURES)):
-        if fields.pop(name, None) != [feature.name for feature in features]:
+        known = [feature.name for feature in features if _SINCE.get(feature.name, 1) <= version]
+        if fields.pop(name, None) != known:
             raise PolicyFormatError(f"policy {name} are not those of this rlsched: use the version it names.")
     expected = {item.name: item.type for item in dataclasses.fields(PolicyMetadata)}
     if set(fields) != set(expected):
@@ -165,7 +185,7 @@ def _parse(text: str) -> PolicyMetadata:
     for name, kind in (("training", dict), ("evaluation", dict), ("rlsched_version", str), ("licence", str)):
         if not isinstance(fields[name], kind):
             raise PolicyFormatError(f"policy metadata {name} must be a {kind.__name__}.")
-    return PolicyMetadata(**(fields | {"action": _parse_action(fields["action"], version)}))
+    return PolicyMetadata(**(fields | {"action": _parse_action(fields["action"], version)})), version
 
 
 def _parse_action(fields: Any, version: int) -> ActionSpec:

@@ -18,9 +18,9 @@ CLIP = 5.0
 """Normalised observations are clipped to this many standard deviations."""
 
 
-def tensor_shapes(trunk: int, bucket: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a network with `trunk` and `bucket` hidden units."""
-    run, per_bucket = len(RUN_FEATURES), len(BUCKET_FEATURES)
+def tensor_shapes(trunk: int, bucket: int, run: int = len(RUN_FEATURES)) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network with `trunk` and `bucket` hidden units, `run` run features."""
+    per_bucket = len(BUCKET_FEATURES)
     normalizer: dict[str, tuple[int, ...]] = {
         f"normalizer.{part}_{statistic}": (size,)
         for part, size in (("run", run), ("bucket", per_bucket))
