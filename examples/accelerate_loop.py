@@ -19,7 +19,7 @@ loader = DataLoader(data, batch_size=16, shuffle=True)
 accelerator = Accelerator(gradient_accumulation_steps=2, cpu=True)
 epochs = 4
 # Not prepared: a prepared scheduler is stepped once for each process.
-scheduler = RLScheduler(optimizer, epochs * len(loader) // 2, POLICY, batch_size=32)
+scheduler = RLScheduler(optimizer, epochs * len(loader) // 2, POLICY, batch_size=32, epochs=epochs)
 model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
 for _ in range(epochs):

@@ -25,7 +25,13 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
-        scheduler = RLScheduler(optimizer, self.trainer.estimated_stepping_batches, POLICY, batch_size=32)
+        scheduler = RLScheduler(
+            optimizer,
+            self.trainer.estimated_stepping_batches,
+            POLICY,
+            batch_size=32,
+            epochs=self.trainer.max_epochs,
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

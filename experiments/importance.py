@@ -39,6 +39,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "length of updates": ("matrix_update",),
         "agreement of gradients": ("grad_agreement", "grad_agreement_slow"),
         "batch size": ("batch_size",),
+        "epochs": ("epochs",),
         "kind of optimizer": ("adaptive",),
         "validation losses": ("feedback", "validation_change", "validation_vs_best", "gap"),
         "buckets: losses": ("bucket relative_loss", "bucket loss_change", "bucket loss_vs_first"),

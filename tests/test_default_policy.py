@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import numpy as np
-import pytest
 import torch
 
 from rlsched import Linear, Policy, RLScheduler
@@ -12,8 +11,8 @@ from rlsched.agents import PPOSettings, RolloutPlan
 from rlsched.agents.presets import DEFAULT
 from rlsched.experiments.config_file import read_config
 from rlsched.experiments.default_policy import __main__ as regenerate
-from rlsched.experiments.default_policy.evidence import DOCUMENTS, JSON, ROOT, completed, filled
-from rlsched.experiments.evaluation import digest
+from rlsched.experiments.default_policy.evidence import DOCUMENTS, JSON, ROOT, entries, filled
+from rlsched.experiments.evaluation import Results, Row, digest
 from tests.trainings import SMALL
 
 
@@ -69,34 +68,19 @@ def test_tables_are_filled_between_their_marks():
     assert filled(once, found, "short") == once
 
 
-def test_methods_that_were_left_out_keep_their_figures_if_all_others_agree():
-    before = json.loads(JSON.read_text())["standard"]
-    again = [
-        row | {"seconds": 0.0, "win": row["win"] + 1e-6}
-        for row in before["rows"]
-        if row["kind"] in ("schedule", "best", "policy")
+def test_all_methods_of_the_field_are_kept_beside_the_suite():
+    row = Row.of(json.loads(JSON.read_text())["standard"]["rows"][0])
+    rows = [
+        dataclasses.replace(row, kind=kind, tasks=tasks)
+        for kind in ("policy", "field")
+        for tasks in ("all", "digits")
     ]
-    policy = [row for row in again if row["kind"] == "policy"]
-    again = [row for row in again if row not in policy[:3]]
-    new = {"made_with": {"git": "new"}, "tasks": before["tasks"], "rows": again}
-    whole = completed(new, before)
-    left_out = [row for row in before["rows"] if row["kind"] not in ("schedule", "best", "policy")]
-    assert whole["rows"] == again + left_out, "figures of an older policy are not kept"
-    assert whole["made_with"] == {"git": "new"}
-    first = completed(new, before | {"kept": {"DoG": "older"}})["kept"]
-    assert first.pop("DoG") == "older"
-    assert set(first) | {"DoG"} == {row["method"] for row in left_out}
-    assert set(first.values()) == {before["made_with"]["git"]}
-    assert completed(new, {"rows": [], "made_with": {}}) == new
-
-
-def test_figures_of_other_tasks_are_not_kept():
-    before = json.loads(JSON.read_text())["standard"]
-    rows = [row | {"win": 0.123} for row in before["rows"] if row["kind"] == "schedule"]
-    with pytest.raises(
-        ValueError, match=r"must have .*DoG.*, as what it says of .* is not what docs/evidence.json"
-    ):
-        completed(before | {"rows": rows}, before)
+    results = Results("standard", {"git": "new"}, [], {}, rows, [])
+    found = entries(results)
+    kept = {name: [(each["kind"], each["tasks"]) for each in entry["rows"]] for name, entry in found.items()}
+    assert kept["standard"] == [("policy", "all"), ("policy", "digits")]
+    assert kept["field"] == [*kept["standard"], ("field", "all")]
+    assert set(entries(dataclasses.replace(results, rows=rows[:2]))) == {"standard"}
 
 
 def test_a_training_says_whether_it_gave_the_shipped_policy(tmp_path, monkeypatch, capsys):
@@ -111,9 +95,7 @@ def test_a_training_says_whether_it_gave_the_shipped_policy(tmp_path, monkeypatc
     assert digest(Policy.load(shipped)) == digest(Policy.default())
     assert regenerate.main(tmp_path / "run", resume=True, install=True) == 0
     trained, ours = Policy.load(tmp_path / "run" / "policy.safetensors"), Policy.load(shipped)
-    assert trained.metadata.action.settling == 0.0
-    assert ours.metadata == regenerate.settling(trained).metadata
-    assert digest(ours) == digest(regenerate.settling(trained))
-    assert ours.metadata.action.settling == Policy.default().metadata.action.settling == regenerate.SETTLING
+    assert ours.metadata == trained.metadata
+    assert digest(ours) == digest(trained)
     assert regenerate.main(tmp_path / "run", resume=True) == 0
     assert "is the policy in" in capsys.readouterr().out

@@ -77,12 +77,12 @@ def test_environment_and_scheduler_decide_alike(optimizer, feedback):
     assert np.ptp(env_weights, axis=0).max() > 0.05
 
 
-@pytest.mark.parametrize("batch_size_known", [True, False])
-def test_they_decide_alike_without_a_curriculum(batch_size_known):
+@pytest.mark.parametrize("told", [True, False])
+def test_they_decide_alike_without_a_curriculum(told):
     """A run whose data are drawn without the scheduler's say, and that reports mean losses."""
     config = DigitsConfig(
         data_seed=5, num_steps=60, num_decisions=10, batch_size=16, optimizer="adam", base_lr=0.01,
-        curriculum=False, batch_size_known=batch_size_known,
+        curriculum=False, batch_size_known=told, epochs_known=told,
     )  # fmt: skip
     policy = random_policy(seed=1)
     env_scales, env_weights = through_environment(policy, config, run_seed=3)
@@ -92,8 +92,8 @@ def test_they_decide_alike_without_a_curriculum(batch_size_known):
     model_seed, draw_seed = (int(s) for s in np.random.SeedSequence(3).generate_state(2))
     model = task.make_model(torch.Generator().manual_seed(model_seed))
     optimizer = task.make_optimizer(model)
-    told = 16 if batch_size_known else None
-    scheduler = RLScheduler(optimizer, 60, policy, num_decisions=10, batch_size=told)
+    facts = {"batch_size": 16, "epochs": 60 * 16 / len(task.train)} if told else {}
+    scheduler = RLScheduler(optimizer, 60, policy, num_decisions=10, **facts)
     loader = DataLoader(task.train, batch_sampler=CurriculumSampler(task.buckets, 16, seed=draw_seed))
     step = 0
     while step < 60:

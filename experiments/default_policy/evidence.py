@@ -3,15 +3,14 @@
 Each DIR is the folder of an `rlsched evaluate`. Figures go to docs/evidence.json, the picture of the first to
 docs/evidence.png, and the tables into `DOCUMENTS`, between the marks that are there for them.
 
-Methods that an evaluation left out keep the figures of the last one, with its commit, if the two agree on all
-others but the policy: for a new policy, `rlsched evaluate --no-curricula --no-other-libraries` is enough.
+A table of all methods of the field takes hours, and says more of them than of the policy: it is the last one that
+was made with `--methods controllers`, under the name "field", beside whichever policy was shipped then.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import sys
 from collections.abc import Sequence
@@ -24,12 +23,9 @@ from rlsched.experiments.evaluation import Results, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON = ROOT / "docs" / "evidence.json"
-DOCUMENTS = {"README.md": "short", "docs/policy.md": "long", "docs/findings.md": "field"}
-"""Document -> its table: of the policy and what is tuned ("short"), of the policy alone on every kind of task
-("long"), or of every method there is ("field")."""
+DOCUMENTS = {"README.md": "short", "docs/policy.md": "long", "docs/findings.md": "short"}
+"""Document -> its table: every method ("short"), or the policy alone on every kind of task ("long")."""
 KINDS = ("all", "noisy or mixed", "clean")
-ROUNDING = 1e-5
-"""What figures, which are shown with three decimals, may differ by and still be the same."""
 FIELD = ("field", "driver")
 """Kinds of methods that `rlsched evaluate --methods` adds: too many for all tables."""
 
@@ -41,63 +37,27 @@ def main(folders: Sequence[str]) -> int:
         return 2
     from rlsched.experiments.plots.evaluation import plot_ranking
 
-    found: dict[str, Any] = {}
-    before = json.loads(JSON.read_text()) if JSON.exists() else {}
+    found: dict[str, Any] = json.loads(JSON.read_text()) if JSON.exists() else {}
+    suites = []
     for folder in folders:
         results = Results.load(Path(folder))
-        suite = {
-            "made_with": results.made_with,
-            "tasks": len(results.tasks),
-            "rows": [dataclasses.asdict(row) for row in results.rows if _kept(row)],
-        }
-        found[results.suite] = completed(suite, before[results.suite]) if results.suite in before else suite
+        found |= entries(results)
+        suites.append(results.suite)
     texts = {name: filled((ROOT / name).read_text(), found, length) for name, length in DOCUMENTS.items()}
     write_atomically(JSON, json.dumps(found, indent=1).encode())
-    first = next(iter(found))
-    shown = [row for row in rows(found[first]) if row.tasks == "all" and row.kind not in FIELD]
+    shown = [row for row in rows(found[suites[0]]) if row.tasks == "all"]
     print(plot_ranking(shown, JSON.with_suffix(".png")))
     for name, text in texts.items():
         print(write_atomically(ROOT / name, text.encode()))
     return 0
 
 
-def completed(suite: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """`suite`, with the rows of the evidence `before` on other methods than its own, and whose commits they are.
-
-    Raises:
-        ArgumentError: the two do not say the same of the methods that both have, other than policies and times.
-    """
-
-    def others(found: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-        return {(row["method"], row["tasks"]): row for row in found["rows"] if row["kind"] != "policy"}
-
-    mine, theirs = others(suite), others(before)
-    missing = [row for key, row in theirs.items() if key not in mine]
-    if not missing:
-        return suite
-    for key in mine.keys() & theirs.keys():
-        if not _same(mine[key], theirs[key]):
-            names = sorted({row["method"] for row in missing})
-            raise ArgumentError(
-                f"the evaluation must have {', '.join(names)}, as what it says of {key[0]} on {key[1]} is not "
-                "what docs/evidence.json says: run it again with --methods and without --no-...."
-            )
-    older = before.get("kept", {})
-    kept = {row["method"]: older.get(row["method"], before["made_with"]["git"]) for row in missing}
-    return suite | {"rows": suite["rows"] + missing, "kept": kept}
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two rows agree but for times, and for what machines that round differently come to."""
-
-    def agree(mine: Any, theirs: Any) -> bool:
-        if isinstance(mine, dict):
-            return mine.keys() == theirs.keys() and all(agree(mine[name], theirs[name]) for name in mine)
-        if isinstance(mine, float):
-            return math.isclose(mine, theirs, abs_tol=ROUNDING) or (math.isnan(mine) and math.isnan(theirs))
-        return bool(mine == theirs)
-
-    return agree(one | {"seconds": 0.0}, other | {"seconds": 0.0})
+def entries(results: Results) -> dict[str, Any]:
+    """What is kept of `results`: by the suite, and once more as "field" if methods of the field are in it."""
+    about = {"made_with": results.made_with, "tasks": len(results.tasks)}
+    kept = [dataclasses.asdict(row) for row in results.rows if _kept(row)]
+    found = {results.suite: about | {"rows": [row for row in kept if row["kind"] not in FIELD]}}
+    return found | ({"field": about | {"rows": kept}} if any(row["kind"] in FIELD for row in kept) else {})
 
 
 def rows(suite: dict[str, Any]) -> list[Row]:
@@ -106,15 +66,14 @@ def rows(suite: dict[str, Any]) -> list[Row]:
 
 
 def filled(text: str, found: dict[str, Any], length: str) -> str:
-    """`text` with the tables of each suite between its marks, `<!-- evidence SUITE -->` and `<!-- end -->`."""
+    """`text` with the tables between their marks, `<!-- evidence NAME -->` and `<!-- end -->`."""
 
     def fill(match: re.Match[str]) -> str:
-        suite = match.group(1)
-        if suite not in found:
-            raise ArgumentError(f"a folder with results of the suite {suite} must be among those given.")
-        mine = [row for row in rows(found[suite]) if length == "field" or row.kind not in FIELD]
-        table = long(mine) if length == "long" else short(mine)
-        return f"<!-- evidence {suite} -->\n{table}\n<!-- end -->"
+        name = match.group(1)
+        if name not in found:
+            raise ArgumentError(f"a folder with results of the suite {name} must be among those given.")
+        table = long(rows(found[name])) if length == "long" else short(rows(found[name]))
+        return f"<!-- evidence {name} -->\n{table}\n<!-- end -->"
 
     return re.sub(r"<!-- evidence (\S+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
