@@ -1,5 +1,7 @@
 """The heart of the project: what is trained is what is used."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -92,7 +94,7 @@ def test_they_decide_alike_without_a_curriculum(told):
     model_seed, draw_seed = (int(s) for s in np.random.SeedSequence(3).generate_state(2))
     model = task.make_model(torch.Generator().manual_seed(model_seed))
     optimizer = task.make_optimizer(model)
-    facts = {"batch_size": 16, "epochs": 60 * 16 / len(task.train)} if told else {}
+    facts: dict[str, Any] = {"batch_size": 16, "epochs": 60 * 16 / len(task.train)} if told else {}
     scheduler = RLScheduler(optimizer, 60, policy, num_decisions=10, **facts)
     loader = DataLoader(task.train, batch_sampler=CurriculumSampler(task.buckets, 16, seed=draw_seed))
     step = 0

@@ -93,12 +93,11 @@ def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
     """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and 1 to 100 epochs.
 
-    What policies for everybody are trained on. Half of the tasks tell their epochs: the best learning rate goes by
-    them. So that it does not learn
-    what a length of updates means on one kind of weights alone, half of the CNNs have normalisation layers, half
-    of the transformers normalise after their layers, and inputs are up to four times as large or small as
-    standardised ones, half of them with another mean than zero. Half of the tasks have a curriculum: most runs
-    that a policy will schedule have none.
+    What policies for everybody are trained on. The best learning rate goes by the epochs, which half of the tasks
+    and all with a curriculum tell. So that a policy does not learn what a length of updates means on one kind of
+    weights alone, half of the CNNs have normalisation layers, half of the transformers normalise after their
+    layers, and inputs are up to four times as large or small as standardised ones, half of them with another mean
+    than zero. Half of the tasks have a curriculum: most runs that a policy will schedule have none.
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
