@@ -21,7 +21,7 @@ from rlsched.envs.tasks import (
     Tabular,
     Teacher,
 )
-from rlsched.envs.tasks.data import FEWEST
+from rlsched.envs.tasks.data import FEWEST, DataConfig
 from tests.tasks import DATA, LEAVES, configs, family_of, generator, np_state, same
 
 
@@ -29,12 +29,31 @@ def test_runs_have_the_examples_for_the_passes_that_were_asked_for():
     family = Teacher(epochs=(2.0, 5.0), max_steps=600)
     drawn = [family.sample(np.random.default_rng(seed)) for seed in range(40)]
     free = [config for config in drawn if FEWEST < config.num_examples < family.most_examples]
-    epochs = [config.num_steps * config.batch_size / config.num_examples for config in free]
+    epochs = [_passes(config) for config in free]
     assert len(free) > 30
     assert 1.9 < min(epochs) < 2.5, "a part of an example more makes a little less than two"
     assert 4.5 < max(epochs) <= 5.0
     longest = max((c for c in drawn if c.imbalance == 1.0), key=lambda config: config.num_examples)
     assert len(family.build(longest).buckets.ids) == longest.num_examples > 1000, "its pool of examples grew too"
+
+
+def test_half_of_the_tasks_tell_their_passes_and_may_have_more():
+    family = Teacher(epochs=(2.0, 5.0), told_epochs=(10.0, 50.0), max_steps=600)
+    drawn = [family.sample(np.random.default_rng(seed)) for seed in range(80)]
+    free = [config for config in drawn if FEWEST < config.num_examples < family.most_examples]
+    epochs = {told: [_passes(c) for c in free if c.epochs_known == told] for told in (False, True)}
+    assert 25 < len(epochs[True]) < 55
+    assert 1.9 < min(epochs[False]) <= max(epochs[False]) <= 5.0
+    assert 9.5 < min(epochs[True]) < 15.0
+    assert 40.0 < max(epochs[True]) <= 50.0
+    silent = [Teacher(epochs=(2.0, 5.0)).sample(np.random.default_rng(seed)) for seed in range(20)]
+    assert not any(config.epochs_known for config in silent)
+    with pytest.raises(ValueError, match=r"told_epochs\[1\] must be .* in .10.0, .* got 5.0"):
+        Teacher(told_epochs=(10.0, 5.0))
+
+
+def _passes(config: DataConfig) -> float:
+    return config.num_steps * config.batch_size / config.num_examples
 
 
 @pytest.mark.parametrize("family", [Digits, DigitsCNN, Autoencoder, Tabular, Signals, Parity, Characters])

@@ -119,8 +119,9 @@ class LessonUnit:
     def _misjudged(self, setting: Setting, rng: np.random.Generator, config: TaskConfig) -> TaskConfig:
         """The same task as another user would have come with it."""
         other = setting.tasks.sample_like(rng, config)
-        told = {name: getattr(other, name) for name in ("feedback", "batch_size_known", "epochs_known")}
-        return dataclasses.replace(config, base_lr=other.base_lr, **told)
+        return dataclasses.replace(
+            config, base_lr=other.base_lr, feedback=other.feedback, batch_size_known=other.batch_size_known
+        )
 
 
 class _Teacher:

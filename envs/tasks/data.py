@@ -90,6 +90,8 @@ class DataFamily(TaskFamily):
         epochs: fewest and most passes over the training examples, log-uniform between; a run is given as many
             examples as that takes, and batches that a family has the examples for, as far as it can. The best
             learning rate goes by them. None for 80 to 1,000 examples in runs of any length.
+        told_epochs: likewise, of the half of the tasks that tell how many; None if none do. A policy that is not
+            told expects what it has seen untold.
         input_scales: largest factor by which inputs are larger or smaller than standardised ones, in [1, 100];
             log-uniform. `sensible_lr` does not know of it. 1 for families of tokens.
         off_centre: share of the tasks whose inputs have a mean other than 0, uniform up to `FARTHEST` standard
@@ -104,6 +106,7 @@ class DataFamily(TaskFamily):
     max_batch: int = 256
     steered: float = 0.75
     epochs: tuple[float, float] | None = None
+    told_epochs: tuple[float, float] | None = None
     input_scales: float = 1.0
     off_centre: float = 0.0
 
@@ -122,10 +125,11 @@ class DataFamily(TaskFamily):
         _check.real("steered", self.steered, 0.0, 1.0)
         _check.real("input_scales", self.input_scales, 1.0, 100.0)
         _check.real("off_centre", self.off_centre, 0.0, 1.0)
-        if self.epochs is not None:
-            least, most = self.epochs
-            _check.real("epochs[0]", least, 0.01, 1e6)
-            _check.real("epochs[1]", most, least, 1e6)
+        for name in ("epochs", "told_epochs"):
+            if (epochs := getattr(self, name)) is not None:
+                least, most = epochs
+                _check.real(f"{name}[0]", least, 0.01, 1e6)
+                _check.real(f"{name}[1]", most, least, 1e6)
         if not self._batches():
             raise ValueError(
                 f"min_batch to max_batch must hold a power of two, got {self.min_batch} to {self.max_batch}."
@@ -134,17 +138,19 @@ class DataFamily(TaskFamily):
     def _batches(self) -> list[int]:
         return [2**power for power in range(20) if self.min_batch <= 2**power <= self.max_batch]
 
-    def _sample_batch(self, rng: np.random.Generator, num_steps: int) -> int:
+    def _sample_batch(self, rng: np.random.Generator, num_steps: int, epochs: tuple[float, float] | None) -> int:
         batches = self._batches()
-        if self.epochs is not None:
-            most = self.epochs[1] * self.most_examples
+        if epochs is not None:
+            most = epochs[1] * self.most_examples
             batches = [size for size in batches if num_steps * size <= most] or batches[:1]
         return int(rng.choice(batches))
 
-    def _sample_examples(self, rng: np.random.Generator, num_steps: int, batch_size: int) -> int:
-        if self.epochs is None:
+    def _sample_examples(
+        self, rng: np.random.Generator, num_steps: int, batch_size: int, epochs: tuple[float, float] | None
+    ) -> int:
+        if epochs is None:
             return round(log_uniform(rng, FEWEST, 1000))
-        examples = math.ceil(num_steps * batch_size / log_uniform(rng, *self.epochs))
+        examples = math.ceil(num_steps * batch_size / log_uniform(rng, *epochs))
         return int(min(max(examples, FEWEST), self.most_examples))
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
@@ -170,7 +176,9 @@ class DataFamily(TaskFamily):
             bucket_by = "domain"
         data_seed = int(rng.integers(2**31))
         num_decisions = int(rng.choice([n for n in DECISIONS if n < num_steps]))
-        batch_size = self._sample_batch(rng, num_steps)
+        told = happens(rng, 0.0 if self.told_epochs is None else 0.5)
+        epochs = self.told_epochs if told else self.epochs
+        batch_size = self._sample_batch(rng, num_steps, epochs)
         return {
             "data_seed": data_seed,
             "num_steps": num_steps,
@@ -181,13 +189,13 @@ class DataFamily(TaskFamily):
             "curriculum": bool(rng.random() < self.steered),
             "feedback": bool(rng.random() < 0.5),
             "batch_size_known": bool(rng.random() < 0.75),
-            "epochs_known": happens(rng, 0.5 if self.epochs is not None else 0.0),
+            "epochs_known": told,
             "num_buckets": self.num_buckets,
             "bucket_by": bucket_by,
             "probed": bool(rng.random() < 0.25),
             # A reference training costs as much as fifty builds without.
             "scorer": str(rng.choice(SCORERS, p=[0.985, 0.005, 0.005, 0.005])),
-            "num_examples": self._sample_examples(rng, num_steps, batch_size),
+            "num_examples": self._sample_examples(rng, num_steps, batch_size, epochs),
             "label_noise": float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0.0,
             "noisy_validation": bool(rng.random() < 0.25),
             "imbalance": log_uniform(rng, 0.1, 1.0) if rng.random() < 1 / 3 else 1.0,

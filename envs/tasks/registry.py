@@ -91,18 +91,20 @@ def wide(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
 
 
 def practice(num_buckets: int = 4, misjudged: float = 100.0) -> Mixture:
-    """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and 1 to 100 epochs.
+    """The families of `broad` in runs of 60 to 600 steps (sequence models to 250) and 1 to 20 epochs, or to 100.
 
-    What policies for everybody are trained on. The best learning rate goes by the epochs, which half of the tasks
-    and all with a curriculum tell. So that a policy does not learn what a length of updates means on one kind of
-    weights alone, half of the CNNs have normalisation layers, half of the transformers normalise after their
-    layers, and inputs are up to four times as large or small as standardised ones, half of them with another mean
-    than zero. Half of the tasks have a curriculum: most runs that a policy will schedule have none.
+    What policies for everybody are trained on. The best learning rate goes by the epochs, as far as runs overfit.
+    Half of the tasks tell them and have 1 to 100. The others have 20 at most: were there more, a policy that is
+    not told would learn that a lower learning rate is the safe one. So that it does not learn what a length of
+    updates means on one kind of weights alone, half of the CNNs have normalisation layers, half of the
+    transformers normalise after their layers, and inputs are up to four times as large or small as standardised
+    ones, half of them with another mean than zero. Half of the tasks have a curriculum: most runs that a policy
+    will schedule have none.
     """
     return _cut(
         _PRACTICE, (600, 64), (250, 32),
-        num_buckets=num_buckets, misjudged=misjudged, epochs=(1.0, 100.0), normalised=0.5, post_norm=0.5,
-        input_scales=4.0, off_centre=0.5, steered=0.5,
+        num_buckets=num_buckets, misjudged=misjudged, epochs=(1.0, 20.0), told_epochs=(1.0, 100.0),
+        normalised=0.5, post_norm=0.5, input_scales=4.0, off_centre=0.5, steered=0.5,
     )  # fmt: skip
 
 
