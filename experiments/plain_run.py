@@ -67,19 +67,11 @@ def run_schedule(task: Task, seed: int, name: str, *, order_seed: int | None = N
 
 
 def run_policy(
-    task: Task,
-    seed: int,
-    policy: Policy,
-    *,
-    curriculum: bool,
-    feedback: bool = False,
-    told_epochs: bool = False,
-    guard: bool = True,
+    task: Task, seed: int, policy: Policy, *, curriculum: bool, feedback: bool = False, guard: bool = True
 ) -> RunResult:
     """Train `task` with `policy` through `RLScheduler`, and `CurriculumSampler` if `curriculum`.
 
-    With `feedback`, the policy is told the validation loss before each decision; with `told_epochs`, how often
-    the run passes over its data, which it knows with a curriculum anyway.
+    With `feedback`, the policy is told the validation loss before each decision.
     """
     model, optimizer, loader = _start(task, seed)
     config = task.config
@@ -89,7 +81,6 @@ def run_policy(
         policy,
         num_decisions=config.num_decisions,
         batch_size=config.batch_size,
-        epochs=task.epochs if told_epochs else None,
         validate=(lambda: _mean_loss(task, model, task.validation)) if feedback else None,
         guard=guard,
         on_event=lambda event: None,

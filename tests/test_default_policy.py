@@ -95,7 +95,9 @@ def test_a_training_says_whether_it_gave_the_shipped_policy(tmp_path, monkeypatc
     assert digest(Policy.load(shipped)) == digest(Policy.default())
     assert regenerate.main(tmp_path / "run", resume=True, install=True) == 0
     trained, ours = Policy.load(tmp_path / "run" / "policy.safetensors"), Policy.load(shipped)
-    assert ours.metadata == trained.metadata
-    assert digest(ours) == digest(trained)
+    assert trained.metadata.action.settling == 0.0
+    assert ours.metadata == regenerate.settling(trained).metadata
+    assert digest(ours) == digest(regenerate.settling(trained))
+    assert ours.metadata.action.settling == Policy.default().metadata.action.settling == regenerate.SETTLING
     assert regenerate.main(tmp_path / "run", resume=True) == 0
     assert "is the policy in" in capsys.readouterr().out

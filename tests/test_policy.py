@@ -240,4 +240,4 @@ def test_mutated_files_are_refused_or_are_policies(tmp_path):
 
 def test_a_policy_is_shown_in_a_line():
     assert repr(random_policy(0)) == "Policy(1,114 parameters, trained on unknown tasks)"
-    assert repr(Policy.default()) == "Policy(11,298 parameters, trained on practice)"
+    assert repr(Policy.default()) == "Policy(11,362 parameters, trained on practice)"

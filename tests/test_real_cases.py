@@ -81,8 +81,8 @@ def test_the_tuned_run_is_the_best_by_validation_and_reports_from_other_seeds(mo
         asked.append((task.config.data_seed, seed, name, lr))
         return outcome(0.1 if (name, lr) == ("cosine", 3e-3) else float("inf") if lr == 3e-2 else 1.0, seed + lr)
 
-    def run_policy(task, seed, policy, *, curriculum, feedback=False, told_epochs=False):
-        told.append((task.config.data_seed, seed, task.config.base_lr, curriculum, feedback, told_epochs))
+    def run_policy(task, seed, policy, *, curriculum, feedback=False):
+        told.append((task.config.data_seed, seed, task.config.base_lr, curriculum, feedback))
         return outcome(1.0, 10.0 + seed)
 
     monkeypatch.setattr(examining, "run_schedule", run_schedule)
@@ -96,9 +96,8 @@ def test_the_tuned_run_is_the_best_by_validation_and_reports_from_other_seeds(mo
     assert {(data, seed) for data, seed, *_ in asked[:18]} == {(0, 0)}
     for seed in SEEDS:
         assert (seed, seed, "cosine", 3e-3) in asked[18:]
-        assert (seed, seed, 3e-2, False, False, False) in told
-        assert (seed, seed, 1e-3, True, True, False) in told
-        assert (seed, seed, 1e-3, False, True, True) in told
+        assert (seed, seed, 3e-2, False, False) in told
+        assert (seed, seed, 1e-3, True, True) in told
     assert len(told) == len(METHODS) * len(SEEDS)
 
 

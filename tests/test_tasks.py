@@ -52,6 +52,21 @@ def test_half_of_the_tasks_tell_their_passes_and_may_have_more():
         Teacher(told_epochs=(10.0, 5.0))
 
 
+@pytest.mark.parametrize("family", [Teacher, Digits, Tabular])
+def test_tasks_that_are_computed_together_have_as_many_passes_as_any(family):
+    """Although the length of their runs is that of the first."""
+    drawn = family(epochs=(2.0, 5.0), told_epochs=(10.0, 50.0), max_steps=600)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        first = drawn.sample(rng)
+        assert drawn.sample_like(np.random.default_rng(seed), first) == first
+        for config in (first, *(drawn.sample_like(rng, first) for _ in range(5))):
+            assert config.epochs_known == first.epochs_known
+            if FEWEST < config.num_examples < family.most_examples:
+                low, high = (10.0, 50.0) if config.epochs_known else (2.0, 5.0)
+                assert 0.9 * low < _passes(config) <= high
+
+
 def _passes(config: DataConfig) -> float:
     return config.num_steps * config.batch_size / config.num_examples
 

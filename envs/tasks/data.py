@@ -96,6 +96,8 @@ class DataFamily(TaskFamily):
             log-uniform. `sensible_lr` does not know of it. 1 for families of tokens.
         off_centre: share of the tasks whose inputs have a mean other than 0, uniform up to `FARTHEST` standard
             deviations, in [0, 1]; `sensible_lr` does not know of it. 0 for families of tokens.
+        like: a task that all share the length and the batch with, so that their examples go by these; and whether
+            epochs are told. See `sample_like`.
     """
 
     num_buckets: int = 4
@@ -109,6 +111,7 @@ class DataFamily(TaskFamily):
     told_epochs: tuple[float, float] | None = None
     input_scales: float = 1.0
     off_centre: float = 0.0
+    like: TaskConfig | None = None
 
     reference_lr: ClassVar[dict[str, float]] = {"sgd": 0.1, "adam": 0.01, "adamw": 0.01}
     """Learning rates about right for the family; base learning rates are misjudged around them."""
@@ -154,8 +157,8 @@ class DataFamily(TaskFamily):
         return int(min(max(examples, FEWEST), self.most_examples))
 
     def sample_like(self, rng: np.random.Generator, first: TaskConfig) -> TaskConfig:
-        """See `TaskFamily`; the base learning rate stays as misjudged as it was drawn."""
-        config = self.sample(rng)
+        """See `TaskFamily`; the base learning rate stays as misjudged as it was drawn, and epochs are as many."""
+        config = dataclasses.replace(self, like=first).sample(rng)
         scale = self.reference_lr[first.optimizer] / self.reference_lr[config.optimizer]
         shared = {name: getattr(first, name) for name in first.shared}
         return dataclasses.replace(config, base_lr=config.base_lr * scale, **shared)
@@ -177,8 +180,11 @@ class DataFamily(TaskFamily):
         data_seed = int(rng.integers(2**31))
         num_decisions = int(rng.choice([n for n in DECISIONS if n < num_steps]))
         told = happens(rng, 0.0 if self.told_epochs is None else 0.5)
+        batch_size = self._sample_batch(rng, num_steps, self.told_epochs if told else self.epochs)
+        if (like := self.like) is not None:
+            num_steps, num_decisions, batch_size = like.num_steps, like.num_decisions, like.batch_size
+            told = like.epochs_known
         epochs = self.told_epochs if told else self.epochs
-        batch_size = self._sample_batch(rng, num_steps, epochs)
         return {
             "data_seed": data_seed,
             "num_steps": num_steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from importlib import resources
 from pathlib import Path
@@ -15,14 +16,15 @@ from rlsched.experiments.config_file import read_config
 from rlsched.experiments.evaluation import digest
 from rlsched.experiments.train import train_with_bar
 from rlsched.policy import Policy, PolicyFormatError
-from rlsched.policy.format import FILE_NAME
 
 CONFIG = Path(__file__).with_name("config.toml")
+SETTLING = 0.05
+"""Of a run: `ActionSpec.settling`, which the trained policy is given afterwards, see docs/findings.md."""
 SHIPPED = Path(str(resources.files("rlsched"))) / "policies" / "default.safetensors"
 
 
 def main(out: Path, workers: int = 0, resume: bool = False, install: bool = False) -> int:
-    """Train the policy by config.toml, and say whether it is the one that comes with rlsched.
+    """Train the policy by config.toml, let it settle, and say whether it is the one that comes with rlsched.
 
     Args:
         out: folder of the run.
@@ -31,12 +33,20 @@ def main(out: Path, workers: int = 0, resume: bool = False, install: bool = Fals
         install: let it be the policy that comes with rlsched.
     """
     config = read_config(CONFIG, DEFAULT)
-    policy = train_with_bar(config, out, backend=choose_backend(workers, None), resume=resume)
+    trained = train_with_bar(config, out, backend=choose_backend(workers, None), resume=resume)
+    policy = settling(trained)
+    path = policy.save(out / "settling.safetensors")
     same = digest(policy) == _shipped()
-    print(f"{out / FILE_NAME} {'is' if same else 'is not'} the policy in {SHIPPED}, bit for bit.")
+    print(f"{path} {'is' if same else 'is not'} the policy in {SHIPPED}, bit for bit.")
     if install and not same:
         print(f"Written to {policy.save(SHIPPED)}.")
     return 0 if same or install else 1
+
+
+def settling(policy: Policy) -> Policy:
+    """`policy`, whose runs settle over the first `SETTLING` of their steps."""
+    action = dataclasses.replace(policy.metadata.action, settling=SETTLING)
+    return Policy(policy.tensors, dataclasses.replace(policy.metadata, action=action))
 
 
 def _shipped() -> str:

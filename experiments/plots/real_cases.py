@@ -12,9 +12,8 @@ from rlsched.experiments.real_cases.examine import DEFAULT, Found
 
 SHOWN = {
     DEFAULT: ("usual default, linear at 1e-3", GREY, "X"),
-    "LR, epochs": ("learning rate, told the epochs", BLUE, "o"),
-    "LR, from 1e-3": ("not told, from 1e-3, 1e-4 and 3e-2", BLUE, "|"),
-    "LR, from 1e-4": ("", BLUE, "|"),
+    "LR, from 1e-3": ("learning rate", BLUE, "o"),
+    "LR, from 1e-4": ("the same from 1e-4 and 3e-2", BLUE, "|"),
     "LR, from 3e-2": ("", BLUE, "|"),
     "curriculum": ("learning rate and curriculum", GREEN, "o"),
 }

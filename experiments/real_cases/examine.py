@@ -28,13 +28,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "LR, from 1e-3": {"lr": 1e-3, "curriculum": False},
     "LR, from 1e-4": {"lr": 1e-4, "curriculum": False},
     "LR, from 3e-2": {"lr": 3e-2, "curriculum": False},
-    "LR, epochs": {"lr": 1e-3, "curriculum": False, "told_epochs": True},
-    "LR, epochs, validated": {"lr": 1e-3, "curriculum": False, "told_epochs": True, "feedback": True},
+    "LR, validated": {"lr": 1e-3, "curriculum": False, "feedback": True},
     "curriculum": {"lr": 1e-3, "curriculum": True},
     "curriculum, validated": {"lr": 1e-3, "curriculum": True, "feedback": True},
 }
-"""How the policy is used. "epochs" is told how often the run passes over its data, as a sampler tells it,
-"validated" validation losses; a curriculum comes with the learning rate."""
+"""How the policy is used; "validated" is told validation losses, and a curriculum comes with the learning rate."""
 MOST = 3.0
 """Nats by which two losses can differ, at most: a run that failed is as bad as one of twenty times the loss."""
 
