@@ -27,7 +27,7 @@ class TrainingScheduleEnv(gymnasium.Env[Array, Array]):
     `rlsched.action.ActionSpec`), trains until the next decision and observes. The code that observes and
     decodes is the code that the exported policy runs in a user's training.
 
-    Observation, `Box` of shape (25 + 6 K,), float32, for K buckets. ln is the natural logarithm; what has no
+    Observation, `Box` of shape (26 + 6 K,), float32, for K buckets. ln is the natural logarithm; what has no
     value yet is 0:
 
     {observation_table}
