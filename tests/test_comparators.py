@@ -73,7 +73,7 @@ def test_all_comparators_have_names_of_their_own_and_tune_over_seven_rates_or_no
 
 
 def test_validation_losses_reach_the_policy_and_test_losses_do_not():
-    (task, *_), policy = built(feedback=True), random_policy(0, gain=3.0)
+    (task, *_), policy = built(feedback=True), random_policy(1, gain=3.0)
     learned = policies(4)[1]
 
     def lrs(changed):

@@ -71,7 +71,7 @@ def test_inputs_are_off_centre_as_often_as_asked_and_nothing_else_changes(family
 def test_practice_has_networks_and_inputs_that_the_suite_has_not():
     def drawn(name):
         rng = np.random.default_rng(0)
-        return [FAMILIES[name]().sample(rng) for _ in range(200)]
+        return [FAMILIES[name]().sample(rng) for _ in range(400)]
 
     practice, wide = drawn("practice"), drawn("wide")
     networks = [config.normalised for config in practice if isinstance(config, DigitsCNNConfig)]

@@ -234,7 +234,7 @@ def test_a_gymnasium_vector_refuses_what_it_cannot_do():
 def test_the_gymnasium_vector_is_registered():
     env = gymnasium.make_vec("rlsched/TrainingSchedule-v0", num_envs=3, vectorization_mode="vector_entry_point")
     assert isinstance(env.unwrapped, PopulationVectorEnv)
-    assert env.reset(seed=0)[0].shape == (3, 49)
+    assert env.reset(seed=0)[0].shape == (3, 50)
 
 
 def test_a_reset_in_the_middle_of_an_episode_forgets_it():
@@ -259,7 +259,7 @@ def test_a_vector_is_reset_before_it_is_stepped():
     with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
         gymnasium_vector().step(np.zeros((4, 5)))
     seed: Any = np.int64(3)
-    assert gymnasium_vector().reset(seed=seed)[0].shape == (4, 49)
+    assert gymnasium_vector().reset(seed=seed)[0].shape == (4, 50)
 
 
 def test_the_first_slot_plays_the_first_task_of_a_mixture_too():
